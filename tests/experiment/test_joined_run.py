@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
 from calcarine.errors import CalcarineError
-from calcarine.experiment import joined_run, load_experiment, run_experiment
+from calcarine.experiment import joined_run, load_experiment, run_experiment, run_stage
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stages import run_keys
+from calcarine.experiment.workspace import Workspace
 
 OPTIONS = {"n_train": 24, "n_test": 12, "n_early": 20, "n_ventral": 20, "n_other": 4}
 SETTINGS = [
@@ -347,3 +350,23 @@ def test_a_gpu_for_each_worker(monkeypatch, gpus):
     gpus(1)
     assert joined_run._environment(1, 2)["CUDA_VISIBLE_DEVICES"] == "3,5,6,7"
     assert joined_run._environment(1, 2)["OMP_NUM_THREADS"] == "2"
+
+
+def test_groups_that_only_seem_to_be_done_are_made(tmp_path):
+    """What was left of an interrupted stage names other files, or files that were changed."""
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, SETTINGS)))
+    for name in ("features", "fit"):
+        run_stage(work, name)
+    run, key = work.run, run_keys(work)["reconstruct"]
+    run.begin("reconstruct", key)
+    (run.reconstructions / "z").mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), run.sharing("reconstruct"):
+        queue = run.queue("reconstruct", "pictures")
+        left = ["", '{"other.png": "0"}', '{"reconstructions/z/a.png": "0"}']
+        for number in queue.work(3):
+            queue.remark(number, left[number])
+        raise KeyboardInterrupt
+    run_stage(work, "reconstruct")
+    assert run.has_finished("reconstruct")
+    index = pd.read_parquet(run.reconstructions / "index.parquet")
+    assert all((run.path / file).exists() for file in index["file"])

@@ -151,10 +151,16 @@ def test_a_piece_in_which_an_error_was_raised_is_free(tmp_path):
 
 
 def test_who_waits_while_all_is_removed_is_done(tmp_path):
+    (tmp_path / "part").mkdir()
     queue = WorkQueue(tmp_path / "part" / "claims")
     (tmp_path / "part" / "claims" / "0.done").touch()
     (tmp_path / "part").rename(tmp_path / "gone")
     assert list(queue.work(3)) == [] and not (tmp_path / "part").exists()
+
+
+def test_who_comes_when_all_is_removed_finds_nothing_to_do(tmp_path):
+    assert list(WorkQueue(tmp_path / "gone" / "claims").work(3)) == []
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_long_wait_is_reported_once(tmp_path, monkeypatch):

@@ -171,7 +171,7 @@ def test_another_program_at_the_port_does_no_harm():
             with socket.create_connection(place[2:]) as stranger:
                 stranger.sendall(said)
         with ThreadPoolExecutor() as pool:
-            code = pool.submit(launched.follow, place._replace(rank=1))
+            code = pool.submit(launched.follow, place._replace(rank=1), print)
             launched.leader().close()
             assert code.result(timeout=60) == 0
 

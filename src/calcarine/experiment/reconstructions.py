@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
@@ -22,7 +22,7 @@ from calcarine.experiment.progress import Advance
 from calcarine.experiment.run_directory import readable
 from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
-from calcarine.files import atomic_write, read_json
+from calcarine.files import atomic_write, parse_json, read_json
 from calcarine.files.work_queue import WorkQueue
 from calcarine.stimuli.image_files import read_picture
 
@@ -78,6 +78,9 @@ class _Job:
             yield pairs[start : start + GROUP]
 
 
+_Group: TypeAlias = tuple[_Job, list[tuple[int, int]]]
+
+
 def make_pictures(work: Workspace) -> None:
     """Write ground truth and reconstructions as PNG, then ``index.parquet``.
 
@@ -92,12 +95,10 @@ def make_pictures(work: Workspace) -> None:
             _save(file, image)
         made.add(truth)
     queue, jobs = work.run.queue("reconstruct", "pictures"), _all_jobs(work)
-    for number, files in queue.remarks().items():
-        if not made.record(json.loads(files)):
-            queue.forget(number)
-    _make_groups(work, jobs, queue, made)
-    # Of other processes too.
-    if not all(made.record(json.loads(files)) for files in queue.remarks().values()):
+    groups = _groups(jobs)
+    _keep_finished(root, groups, queue, made)
+    _make_groups(work, groups, queue, made)
+    if not _keep_finished(root, groups, queue, made):
         raise CalcarineError(
             f"Pictures in {root} were changed or deleted while 'reconstruct' ran, perhaps by "
             "another program; repeat the command."
@@ -126,18 +127,42 @@ def make_pictures(work: Workspace) -> None:
 def share_pictures(work: Workspace) -> None:
     """Make groups of pictures beside the process that runs `make_pictures`."""
     queue = work.run.queue("reconstruct", "pictures")
-    _make_groups(work, _all_jobs(work), queue, work.run.made("reconstruct"))
+    _make_groups(work, _groups(_all_jobs(work)), queue, work.run.made("reconstruct"))
 
 
 def _all_jobs(work: Workspace) -> list[_Job]:
     return [job for split in work.splits for job in _jobs(work, split)]
 
 
+def _groups(jobs: Sequence[_Job]) -> list[_Group]:
+    return [(job, group) for job in jobs for group in job.groups()]
+
+
+def _files(root: Path, job: _Job, group: list[tuple[int, int]]) -> list[Path]:
+    return [_file(root, job.method, job.ids[row], sample) for row, sample in group]
+
+
+def _keep_finished(
+    root: Path, groups: Sequence[_Group], queue: WorkQueue, made: WrittenFiles
+) -> bool:
+    """List the files of groups that are done, by any process; return whether all are unchanged.
+
+    Groups whose files are missing or changed count as not done.
+    """
+    whole = True
+    for number, text in queue.remarks().items():
+        digests = parse_json(text) if text else {}
+        expected = made.names(_files(root, *groups[number])) if number < len(groups) else set()
+        if set(digests) != expected or not made.record(digests):
+            queue.forget(number)
+            whole = False
+    return whole
+
+
 def _make_groups(
-    work: Workspace, jobs: Sequence[_Job], queue: WorkQueue, made: WrittenFiles
+    work: Workspace, groups: Sequence[_Group], queue: WorkQueue, made: WrittenFiles
 ) -> None:
     """Make the groups that no other process makes; those that exist are kept."""
-    groups = [(job, group) for job in jobs for group in job.groups()]
     root = work.run.reconstructions
     with (
         work.progress.track("Pictures", sum(len(group) for _, group in groups)) as advance,
@@ -145,7 +170,7 @@ def _make_groups(
     ):
         for number in numbers:
             job, group = groups[number]
-            files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
+            files = _files(root, job, group)
             if all(made.holds(file) for file in files):
                 advance(len(group))
             else:

@@ -44,6 +44,10 @@ class WrittenFiles:
         ]
         return bool(own) and all(self._is_whole(*pair) for pair in own)
 
+    def names(self, paths: Iterable[Path]) -> set[str]:
+        """Return the paths of files in the run."""
+        return {str(path.relative_to(self._run)) for path in paths}
+
     def digests(self, paths: Iterable[Path]) -> dict[str, str]:
         """Return the SHA-256 of files by their path in the run."""
         return {str(path.relative_to(self._run)): digest_file(path) for path in paths}
