@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -153,3 +154,21 @@ def until(condition, seconds=120):
             return
         time.sleep(0.1)
     raise AssertionError("it did not happen")
+
+
+def test_a_process_whose_pipes_are_closed_has_ended_though_its_status_comes_later():
+    class Ending:
+        exitcode = None
+
+        def __init__(self, sentinel):
+            self.sentinel = sentinel
+
+        def join(self):
+            self.exitcode = 1
+
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    writing.close()
+    member = object.__new__(processes._Member)
+    member.process, member._rank, member._said = Ending(reading), 1, "out of memory"
+    member._lock = threading.Lock()
+    assert "device 1 failed: out of memory" in processes._failure([member], 1)

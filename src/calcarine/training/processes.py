@@ -144,6 +144,8 @@ class _Member:
     def failure(self) -> str | None:
         """Return a sentence if the process has failed."""
         with self._lock:
+            if wait([self.process.sentinel], 0):
+                self.process.join()  # its pipes are closed a moment before its status is known
             code = self.process.exitcode
             if not code:
                 return None
