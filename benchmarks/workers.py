@@ -7,7 +7,8 @@ Each case is a run of the simulated subject with the mini model, in processes of
 pictures: one process with one thread, one process with a thread for each core, and several
 processes that share the cores (``--workers``). Cases take turns. The time is that of the stages
 features and reconstruct, in which the first process also waits for the others to start. Features
-and pictures of all cases must be equal to the byte.
+and pictures of cases whose processes have equally many threads must be equal to the byte; with
+other numbers of threads, products are rounded differently.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def run(
     subprocess.run(
         [sys.executable, "-c", ONE, str(folder), str(workers), *settings(arguments)],
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        # One thread for the decoders, which the first process fits alone.
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"},
     )
     times = json.loads((folder / "manifest.json").read_text())["times"]
     return {name: times[name] for name in STAGES}
@@ -77,13 +79,13 @@ def measure(arguments: argparse.Namespace) -> dict:
     equal = True
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as place:
-            expected = None
+            expected: dict[int, dict[str, bytes]] = {}
             for number, (name, (workers, threads)) in enumerate(cases.items()):
                 folder = Path(place) / str(number)
                 seconds[name].append(run(folder, workers, threads, arguments))
                 found = content(folder)
-                expected = expected or found
-                equal = equal and found == expected
+                each = max(1, threads // workers)
+                equal = equal and found == expected.setdefault(each, found)
     return {
         "settings": settings(arguments),
         "seconds": seconds,
@@ -105,7 +107,7 @@ def table(found: dict) -> str:
             f"{name:24}{times['features']:9.1f}s{times['reconstruct']:9.1f}s"
             f"   {one / whole:.2f}, {all_threads / whole:.2f}"
         )
-    lines.append(f"features and pictures equal to the byte: {found['equal']}")
+    lines.append(f"equal to the byte with as many threads a process: {found['equal']}")
     lines.append(f"load of the machine: {found['load']}")
     return "\n".join(lines)
 
