@@ -67,7 +67,7 @@ def logged(owner, name):
         with open(os.environ["LOG"], "a") as log:
             log.write(f"{name} {os.getpid()}\\n")
         if not came and name in os.environ["TOGETHER"].split():
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while len(crew(name)) < int(os.environ["CREW"]) and time.monotonic() < end:
                 time.sleep(0.02)
             came.append(time.sleep(0.3))  # time to be killed
@@ -152,7 +152,7 @@ def done(log, what=""):
 
 
 def until(true, process=None):
-    for _ in range(3000):
+    for _ in range(12000):
         if true():
             return
         assert process is None or process.poll() is None, process.communicate()[0]

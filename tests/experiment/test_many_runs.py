@@ -215,7 +215,7 @@ def test_nsd_subjects_in_two_processes_of_which_one_is_killed(tmp_path):
         subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, env=environment)
         for _ in range(2)
     ]
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while len(list(out.glob("*/.shared/led"))) < 2:  # each has a run of its own
         assert time.monotonic() < end
         time.sleep(0.05)
