@@ -3,9 +3,9 @@
     python scripts/gpu_check.py --out gpu-check.json
     python scripts/gpu_check.py --tiny --device cpu      # rehearse the script, in seconds
 
-It takes about 8 minutes, 8 GB of disk for a while and a GPU of 12 GB. Networks have the
-architecture of Stable Diffusion v1 and random weights. Each check prints a line with its figures;
-the script ends with exit status 1 if one failed.
+Networks have the architecture of Stable Diffusion v1 and random weights (4.3 GB on disk).
+Each part prints a line with its figures; the script ends with exit status 1 if one of the first
+three failed. It was rehearsed on a CPU and has not run on a GPU yet.
 
 precision    Encode, denoise and decode one picture with the same noise, on the GPU in each
              precision and on the CPU in float32. The relative error of each is
@@ -130,7 +130,7 @@ class Check:
         }
 
     def speed(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"passed": True}
+        found: dict[str, Any] = {}
         for name in self.precisions:
             if self.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -180,7 +180,6 @@ class Check:
         # Two maskings of each vector.
         tokens = 2 * VOXELS[self.tiny] // 16
         return {
-            "passed": True,
             "tokens_a_second": tokens / found["seconds_per_sample"],
             "vectors_a_second": 1 / found["seconds_per_sample"],
             "peak_gb": found["peak_gb"],
@@ -238,7 +237,7 @@ def main() -> None:
             print(f"{name}: {json.dumps(found[name])}", flush=True)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1))
-    failed = [name for name in options.only if not found[name]["passed"]]
+    failed = [name for name in options.only if not found[name].get("passed", True)]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
     print("all checks passed")

@@ -120,9 +120,9 @@ def test_what_would_be_done_and_where_it_is(done, tmp_path):
     shutil.rmtree(tmp_path / "out" / "subj02-takagi-plain")
     runs = ManyRuns(file, tmp_path / "out")
     states = [(state.state, state.stage) for state in runs.states()]
-    assert states == [("begun", "evaluate"), ("not begun", ""), *[("finished", "")] * 2]
+    assert states == [("unfinished", "evaluate"), ("not started", ""), *[("finished", "")] * 2]
     shown = call(file, "--out", tmp_path / "out", "--status")
-    assert shown.exit_code == 0 and "not begun" in shown.output
+    assert shown.exit_code == 0 and "not started" in shown.output
     script = call(file, "--out", out, "--sbatch").output
     assert "#SBATCH --job-name=A-lab-its-subjects" in script and "--array=1-4" in script
     assert script.splitlines()[-1] == f"calcarine many {file} --out {out}"
@@ -145,7 +145,7 @@ def test_a_run_that_another_process_works_on_is_running(done, tmp_path):
         other.stdout.readline()
         assert ManyRuns(file, tmp_path / "out").states()[0].state == "running"
         other.kill()
-    assert ManyRuns(file, tmp_path / "out").states()[0].state == "begun"
+    assert ManyRuns(file, tmp_path / "out").states()[0].state == "unfinished"
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,14 @@ class SplitModels:
         self,
         dataset: BrainDataset,
         split: Split,
-        roi: str,
+        *,
         features: Mapping[str, Any],
         plan: AnalysisPlan,
+        roi: str,
+        train: TrainOn,
         n_folds: int,
         alphas: NDArray[np.float64] | None,
-        train: TrainOn,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         store: FeatureStore | None = None,
     ) -> None:
         self.responses = MeanResponses.from_dataset(dataset, split, roi, train)
@@ -56,6 +57,9 @@ class SplitModels:
         self._components = plan.n_components
         self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
         self._scores: dict[str, EncodingScores] = {}
+        folder = None if folder is None else Path(folder)
+        if store is None and folder is not None:
+            store = FeatureStore(folder / "components")
         self._store = store
         self._reduced: dict[str, NDArray[np.float32]] = {}
         settings = {

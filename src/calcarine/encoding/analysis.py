@@ -181,8 +181,8 @@ def analyse(
     folds = _models(
         dataset,
         splits,
-        features,
-        plan,
+        features=features,
+        plan=plan,
         roi=roi,
         train=train,
         n_folds=n_folds,
@@ -198,7 +198,7 @@ def analyse(
     return _Collector(dataset, roi, folds, plan, tests, progress).run()
 
 
-def fit_beside(
+def share_fits(
     dataset: BrainDataset,
     splits: Split | Sequence[Split] | None,
     features: Mapping[str, Any],
@@ -208,7 +208,7 @@ def fit_beside(
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> None:
-    """Do fits of an analysis of another process, until none is left.
+    """Make fits of an analysis that another process runs, until none is left.
 
     Parameters
     ----------
@@ -217,36 +217,17 @@ def fit_beside(
     **options
         ``roi``, ``train``, ``n_folds``, ``alphas`` and ``store`` of that call.
     """
-    _fit_all(
-        _models(dataset, splits, features, plan, folder=folder, **options),
-        plan,
-        Path(folder),
-        progress,
-    )
+    folds = _models(dataset, splits, features=features, plan=plan, folder=folder, **options)
+    _fit_all(folds, plan, Path(folder), progress)
 
 
 def _models(
-    dataset: BrainDataset,
-    splits: Split | Sequence[Split] | None,
-    features: Mapping[str, Any],
-    plan: AnalysisPlan,
-    *,
-    roi: str,
-    train: TrainOn,
-    n_folds: int,
-    alphas: NDArray[np.float64] | None,
-    folder: str | Path | None = None,
-    store: FeatureStore | None = None,
+    dataset: BrainDataset, splits: Split | Sequence[Split] | None, **options: Any
 ) -> list[SplitModels]:
-    """Return the models of each split, not yet fitted."""
+    """Return the models of each split, not yet fitted; see `SplitModels` for the options."""
     chosen = dataset.splits if splits is None else splits
-    kept = None if folder is None else Path(folder)
-    if store is None and kept is not None:
-        store = FeatureStore(kept / "components")
-    return [
-        SplitModels(dataset, split, roi, features, plan, n_folds, alphas, train, kept, store)
-        for split in ([chosen] if isinstance(chosen, Split) else chosen)
-    ]
+    chosen = [chosen] if isinstance(chosen, Split) else chosen
+    return [SplitModels(dataset, split, **options) for split in chosen]
 
 
 def _fit_all(

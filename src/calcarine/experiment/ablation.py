@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from calcarine.experiment.config import Experiment
 
-__all__ = ["METRICS", "AblationTable", "run_ablation"]
+__all__ = ["METRICS", "AblationTable", "main_metrics", "run_ablation"]
 
 METRICS = (
     "10-way top-1",
@@ -93,6 +93,12 @@ class AblationTable:
     cells: list[list[str]]
     scores: pd.DataFrame
     notes: list[str]
+
+
+def main_metrics(known: Iterable[str]) -> list[str]:
+    """Return which of the metrics that there are a table over several runs shows."""
+    names = list(dict.fromkeys(known))
+    return [name for name in METRICS if name in names] or names[: len(METRICS)]
 
 
 def run_ablation(
@@ -212,8 +218,7 @@ def _table(
     import pandas as pd
 
     first = next(iter(scores))
-    known = _metrics(scores[first])
-    metrics = [name for name in METRICS if name in known] or known[: len(METRICS)]
+    metrics = main_metrics(_metrics(scores[first]))
     lines, cells, unpaired = [], [], False
     for name, runs in scores.items():
         row = [name + _MARKS.get(test_use[name], "")]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calcarine.diffusion.trajectory import block_names
 from calcarine.encoding import Analysis, AnalysisPlan, analyse
-from calcarine.encoding.analysis import edge_note, fit_beside
+from calcarine.encoding.analysis import edge_note, share_fits
 from calcarine.errors import CalcarineError
 from calcarine.experiment.feature_files import read_feature_files
 from calcarine.experiment.progress import Advance
@@ -40,7 +40,7 @@ def encode_voxels(work: Workspace) -> None:
     ``encoding/fits``.
     """
     config, plan = work.config.encoding, _plan(work)
-    _fits(work).mkdir(parents=True, exist_ok=True)
+    _fits(work).mkdir(parents=True, exist_ok=True)  # shared fits lie there, or are finished
     features = _features(work, plan)
     ceiling, no_ceiling = _ceiling(work)
     with _progress(work, plan) as advance:
@@ -65,11 +65,11 @@ def encode_voxels(work: Workspace) -> None:
 
 
 def share_encoding(work: Workspace) -> None:
-    """Extract features and fit them beside the process that runs `encode_voxels`."""
+    """Share the features and fits of `encode_voxels` in another process."""
     plan = _plan(work)
     features = _features(work, plan)
     with _progress(work, plan) as advance:
-        fit_beside(
+        share_fits(
             work.dataset,
             work.splits,
             features,

@@ -50,16 +50,21 @@ def run_to_join(path: Path, experiment: Experiment) -> RunDirectory | None:
     RunDirectory or None
         With the device of this process; None if the other process does something else.
     """
-    end = time.monotonic() + _START_SECONDS
-    while not RunDirectory.is_led_at(path):
-        if time.monotonic() > end:
-            return None
-        time.sleep(0.1)
+    if not _wait_until_led(path):
+        return None
     run = RunDirectory(path)
     compute = run.experiment.compute.model_copy(update={"device": experiment.compute.device})
     run.experiment = run.experiment.model_copy(update={"compute": compute})
     same = run.experiment.model_dump(mode="json") == experiment.model_dump(mode="json")
     return run if same else None
+
+
+def _wait_until_led(path: Path) -> bool:
+    """Wait a moment for the process that opens a run; return whether others may take part."""
+    end = time.monotonic() + _START_SECONDS
+    while not RunDirectory.is_led_at(path) and time.monotonic() < end:
+        time.sleep(0.1)
+    return RunDirectory.is_led_at(path)
 
 
 def take_part(
@@ -125,15 +130,15 @@ def start_workers(run: RunDirectory, count: int, progress: Progress) -> Iterator
     progress : Progress
         Says which of them ended with an error.
     """
-    import torch
-
     if not count:
         yield
         return
+    import torch
+
     threads = torch.get_num_threads()
     each = max(1, threads // (count + 1))
     torch.set_num_threads(each)
-    logs = [run.path / ".shared" / f"worker-{number}.log" for number in range(1, count + 1)]
+    logs = [run.shared / f"worker-{number}.log" for number in range(1, count + 1)]
     processes = []
     for number, log in enumerate(logs, 1):
         command = [sys.executable, "-m", __name__, str(run.path), str(os.getpid())]
@@ -215,10 +220,8 @@ def _line(error: BaseException) -> str:
 
 def _take_part_at(path: str) -> None:
     """Take part in a run that another process is about to lead."""
-    end = time.monotonic() + _START_SECONDS
-    while not RunDirectory.is_led_at(Path(path)) and time.monotonic() < end:
-        time.sleep(0.1)
-    take_part(RunDirectory(Path(path)), while_led=True)
+    if _wait_until_led(Path(path)):
+        take_part(RunDirectory(Path(path)), while_led=True)
 
 
 def _environment(number: int, threads: int) -> dict[str, str]:

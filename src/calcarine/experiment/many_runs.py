@@ -17,7 +17,7 @@ import pandas as pd
 from calcarine.errors import CalcarineError, FolderInUseError, SettingError, did_you_mean
 from calcarine.evaluation.results.evaluation import read_evaluation, select_main_protocol
 from calcarine.evaluation.statistics.intervals import hierarchical_bootstrap
-from calcarine.experiment.ablation import METRICS
+from calcarine.experiment.ablation import main_metrics
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.load_config import load_experiment, read_settings_file
 from calcarine.experiment.progress import Progress
@@ -30,7 +30,7 @@ from calcarine.reporting.many_page import build_many_page
 
 __all__ = ["ManyRuns", "PlannedRun", "RunState"]
 
-State = Literal["not begun", "running", "begun", "finished", "failed"]
+State = Literal["not started", "running", "unfinished", "finished", "failed"]
 _KEYS = ("name", "dataset", "subjects", "presets", "settings", "variants")
 _PLAIN = re.compile(r"[\w.-]+")
 
@@ -66,10 +66,10 @@ class RunState:
     ----------
     name, subject, label
         See `PlannedRun`.
-    state : {"not begun", "running", "begun", "finished", "failed"}
-        "begun" is a run that no process works on.
+    state : {"not started", "running", "unfinished", "finished", "failed"}
+        "unfinished" is a run that has started and that no process works on.
     stage : str
-        The stage that it is at; empty if it has not begun or is finished.
+        The stage that it is at; empty if it has not started or is finished.
     reason : str
         Why it failed.
     hours : float
@@ -189,22 +189,24 @@ class ManyRuns:
         list of RunState
         """
         progress = progress or Progress()
-        left, shared = list(self.runs), {"workers": workers, "dask": dask}
+        left, join = list(self.runs), False
         while left:
-            left = [run for run in left if not self._ended(run, progress, False, **shared)]
-            if left and self._ended(left[0], progress, True, **shared):
-                del left[0]
+            # Runs that no other process works on first.
+            options = {"workers": workers, "dask": dask, "join": join}
+            left = [run for run in left if not self._ended(run, progress, **options)]
+            join = True
         states = self.states()
         self._summarise(states)
         return states
 
-    def _ended(self, run: PlannedRun, progress: Progress, join: bool, **options: Any) -> bool:
+    def _ended(self, run: PlannedRun, progress: Progress, **options: Any) -> bool:
         """Do a run, or note why it failed; False if another process works on it."""
-        number = self.runs.index(run) + 1
-        progress.say(f"Run {run.name} ({number} of {len(self.runs)})")
+        if not options["join"]:
+            number = self.runs.index(run) + 1
+            progress.say(f"Run {run.name} ({number} of {len(self.runs)})")
         note = self._note(run)
         try:
-            run_experiment(run.experiment, run.folder, progress, join=join, **options)
+            run_experiment(run.experiment, run.folder, progress, **options)
             note.unlink(missing_ok=True)
         except FolderInUseError:
             return False
@@ -235,7 +237,7 @@ class ManyRuns:
         note = self._note(run)
         failed = read_json(note)["reason"] if note.exists() else None
         if not (run.folder / "experiment.yaml").exists():
-            return RunState(*about, "failed" if failed else "not begun", reason=failed or "")
+            return RunState(*about, "failed" if failed else "not started", reason=failed or "")
         try:
             directory = RunDirectory(run.folder)
         except CalcarineError as error:
@@ -247,7 +249,7 @@ class ManyRuns:
             return RunState(*about, "finished", hours=hours)
         if is_locked(run.folder):
             return RunState(*about, "running", at, hours=hours)
-        return RunState(*about, "failed" if failed else "begun", at, failed or "", hours)
+        return RunState(*about, "failed" if failed else "unfinished", at, failed or "", hours)
 
     def batch_script(self) -> str:
         """Return a script for SLURM in which each job of an array takes the runs that are left."""
@@ -277,8 +279,7 @@ class ManyRuns:
         scores = _scores(finished)
         content = {
             "title": self.title,
-            "simulated": any(run.experiment.dataset.name == "simulated" for run in finished)
-            or any(RunDirectory(run.folder).manifest().get("simulated") for run in finished),
+            "simulated": any(RunDirectory(run.folder).manifest()["simulated"] for run in finished),
             "runs": [asdict(state) for state in states],
             "scores": json.loads(scores.replace({np.nan: None}).to_json(orient="records")),
         }
@@ -317,8 +318,7 @@ def _scores(runs: Sequence[PlannedRun]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=columns)
     whole = pd.concat(tables, ignore_index=True)
-    known = set(whole["metric"])
-    metrics = [name for name in METRICS if name in known] or list(dict.fromkeys(whole["metric"]))
+    metrics = main_metrics(whole["metric"])
     rows = []
     for keys, part in whole.groupby(["label", "method", "metric"], sort=False):
         label, method, metric = keys

@@ -96,13 +96,10 @@ def make_pictures(work: Workspace) -> None:
         made.add(truth)
     queue, jobs = work.run.queue("reconstruct", "pictures"), _all_jobs(work)
     groups = _groups(jobs)
-    _keep_finished(root, groups, queue, made)
+    _forget_changed(root, groups, queue, made)
     _make_groups(work, groups, queue, made)
-    if not _keep_finished(root, groups, queue, made):
-        raise CalcarineError(
-            f"Pictures in {root} were changed or deleted while 'reconstruct' ran, perhaps by "
-            "another program; repeat the command."
-        )
+    for text in queue.remarks().values():
+        made.record(parse_json(text))
     entries = [
         (job.ids[row], job.method, sample, job.fold)
         for job in jobs
@@ -125,7 +122,7 @@ def make_pictures(work: Workspace) -> None:
 
 
 def share_pictures(work: Workspace) -> None:
-    """Make groups of pictures beside the process that runs `make_pictures`."""
+    """Share the groups of `make_pictures` in another process."""
     queue = work.run.queue("reconstruct", "pictures")
     _make_groups(work, _groups(_all_jobs(work)), queue, work.run.made("reconstruct"))
 
@@ -142,21 +139,15 @@ def _files(root: Path, job: _Job, group: list[tuple[int, int]]) -> list[Path]:
     return [_file(root, job.method, job.ids[row], sample) for row, sample in group]
 
 
-def _keep_finished(
+def _forget_changed(
     root: Path, groups: Sequence[_Group], queue: WorkQueue, made: WrittenFiles
-) -> bool:
-    """List the files of groups that are done, by any process; return whether all are unchanged.
-
-    Groups whose files are missing or changed count as not done.
-    """
-    whole = True
+) -> None:
+    """Count groups of an interrupted stage as not done if their files were changed since."""
     for number, text in queue.remarks().items():
         digests = parse_json(text) if text else {}
-        expected = made.names(_files(root, *groups[number])) if number < len(groups) else set()
-        if set(digests) != expected or not made.record(digests):
+        files = _files(root, *groups[number]) if number < len(groups) else []
+        if not files or made.digests(file for file in files if file.exists()) != digests:
             queue.forget(number)
-            whole = False
-    return whole
 
 
 def _make_groups(

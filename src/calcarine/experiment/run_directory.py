@@ -35,10 +35,10 @@ from calcarine.files import (
 from calcarine.files.locks import LOCK_NAME, folder_lock
 from calcarine.files.work_queue import WorkQueue
 
+__all__ = ["RunDirectory", "environment", "opened_run", "readable"]
+
 _SHARED, _LED, _OPEN = ".shared", "led", "open.json"
 _PARTIAL_AGE = 60.0
-
-__all__ = ["RunDirectory", "environment", "opened_run", "readable"]
 
 
 class RunDirectory:
@@ -104,18 +104,22 @@ class RunDirectory:
     def metrics(self) -> Path:
         return self.path / "metrics"
 
+    @property
+    def shared(self) -> Path:
+        """Where processes that share the work of the run find each other."""
+        return self.path / _SHARED
+
     @contextmanager
     def led(self) -> Iterator[None]:
         """Allow other processes to take part in the run while a block runs."""
-        shared = self.path / _SHARED
-        shared.mkdir(exist_ok=True)
-        (shared / _LED).touch()
+        self.shared.mkdir(exist_ok=True)
+        (self.shared / _LED).touch()
         try:
             yield
         finally:
-            (shared / _LED).unlink(missing_ok=True)
+            (self.shared / _LED).unlink(missing_ok=True)
             with suppress(OSError):  # not empty: a stage was interrupted
-                shared.rmdir()
+                self.shared.rmdir()
 
     @staticmethod
     def is_led_at(path: Path) -> bool:
@@ -137,7 +141,7 @@ class RunDirectory:
 
     def shared_stages(self) -> list[dict[str, Any]]:
         """Return which stages can be shared now: name, key and when each was opened."""
-        opened = sorted((self.path / _SHARED).glob(f"*/{_OPEN}"))
+        opened = sorted(self.shared.glob(f"*/{_OPEN}"))
         return [about for about in map(_read_dict, opened) if about]
 
     def queue(self, stage: str, part: str) -> WorkQueue:
@@ -145,7 +149,7 @@ class RunDirectory:
         return WorkQueue(self._shared(stage) / part, "which works on the same run")
 
     def _shared(self, stage: str) -> Path:
-        return self.path / _SHARED / f"{stage}-{self._state(stage).get('key', '')[:16]}"
+        return self.shared / f"{stage}-{self._state(stage).get('key', '')[:16]}"
 
     def begin(self, stage: str, key: str, stale: Mapping[str, Sequence[str]] | None = None) -> bool:
         """Begin or resume a stage.
@@ -183,7 +187,7 @@ class RunDirectory:
         if times.pop(stage, None) is not None:
             self.update_manifest(times=times)
         marker.with_suffix(".made").unlink(missing_ok=True)
-        for folder in (self.path / _SHARED).glob(f"{stage}-*"):
+        for folder in self.shared.glob(f"{stage}-*"):
             shutil.rmtree(folder)
         for name in outputs:
             target = self.path / name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calcarine.errors import SettingError
-from calcarine.experiment.ablation import METRICS
+from calcarine.experiment.ablation import main_metrics
 from calcarine.experiment.progress import Progress
 from calcarine.files import atomic_write, write_text
 from calcarine.files.locks import folder_lock
@@ -152,8 +152,7 @@ def _table(tables: dict[int, pd.DataFrame], simulated: bool) -> SeedsTable:
     whole = pd.concat(tables.values(), ignore_index=True)
     spread = whole.groupby(keys, sort=False)["value"].agg(["count", "mean", "std", "min", "max"])
     scores = spread.reset_index().set_axis(_COLUMNS, axis=1)
-    known = list(dict.fromkeys(scores["metric"]))
-    main = [name for name in METRICS if name in known] or known[: len(METRICS)]
+    main = main_metrics(scores["metric"])
     cells = [
         (
             str(row["method"]),

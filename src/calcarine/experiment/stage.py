@@ -60,7 +60,7 @@ class Stage:
     on_demand : bool
         Whether the command of this stage works in runs that leave the stage out.
     share : callable, optional
-        Does pieces of the stage's work beside the process that runs the stage, until none is left;
+        Does pieces of the stage's work while another process runs it, until none is left;
         see :mod:`calcarine.experiment.joined_run`. What it writes, `run` would write too.
     """
 

@@ -35,18 +35,12 @@ class WrittenFiles:
     def holds(self, path: Path) -> bool:
         """Return whether a file is as this stage wrote it."""
         name = str(path.relative_to(self._run))
-        return name in self._digests and self._is_whole(name, self._digests[name])
+        return name in self._digests and self._is_whole(name)
 
     def holds_below(self, folder: Path) -> bool:
         """Return whether this stage wrote files below a folder and all are unchanged."""
-        own = [
-            pair for pair in self._digests.items() if (self._run / pair[0]).is_relative_to(folder)
-        ]
-        return bool(own) and all(self._is_whole(*pair) for pair in own)
-
-    def names(self, paths: Iterable[Path]) -> set[str]:
-        """Return the paths of files in the run."""
-        return {str(path.relative_to(self._run)) for path in paths}
+        own = [name for name in self._digests if (self._run / name).is_relative_to(folder)]
+        return bool(own) and all(self._is_whole(name) for name in own)
 
     def digests(self, paths: Iterable[Path]) -> dict[str, str]:
         """Return the SHA-256 of files by their path in the run."""
@@ -54,22 +48,10 @@ class WrittenFiles:
 
     def add(self, paths: Iterable[Path]) -> None:
         """Record the content of files that were just written."""
-        self._append(self.digests(paths))
+        self.record(self.digests(paths))
 
-    def record(self, digests: Mapping[str, str]) -> bool:
-        """Record files by what `digests` said of them, in this process or another.
-
-        Returns
-        -------
-        bool
-            Whether all of them still are as it said; else none is recorded.
-        """
-        if not all(self._is_whole(name, digest) for name, digest in digests.items()):
-            return False
-        self._append(digests)
-        return True
-
-    def _append(self, digests: Mapping[str, str]) -> None:
+    def record(self, digests: Mapping[str, str]) -> None:
+        """Record files by what `digests` returned, in this process or another."""
         if not self._digests:
             write_text(self._file, json.dumps({"key": self._key}))
         with open(self._file, "a", encoding="utf-8") as lines:
@@ -87,7 +69,7 @@ class WrittenFiles:
         CalcarineError
             If a file was changed; the next call makes it again.
         """
-        changed = [pair[0] for pair in self._digests.items() if not self._is_whole(*pair)]
+        changed = [name for name in self._digests if not self._is_whole(name)]
         if changed:
             raise CalcarineError(
                 f"{self._run / changed[0]} was changed or deleted while '{self._stage}' ran, "
@@ -99,9 +81,9 @@ class WrittenFiles:
             lines = [json.dumps({"key": self._key}), *map(json.dumps, pairs)]
             write_text(self._file, "\n".join(lines))
 
-    def _is_whole(self, name: str, digest: str) -> bool:
+    def _is_whole(self, name: str) -> bool:
         try:
-            return digest_file(self._run / name) == digest
+            return digest_file(self._run / name) == self._digests[name]
         except FileNotFoundError:
             return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calcarine.errors import ShapeError
-from calcarine.features.store import FeatureSpace, FeatureStore
-from calcarine.files.zarr_files import DamagedArrayError
+from calcarine.features.store import FeatureStore
 
 __all__ = ["principal_components", "stored_components"]
 
@@ -101,21 +100,20 @@ def stored_components(
         "train": hashlib.sha256(train.tobytes()).hexdigest(),
         "components": n_components,
     }
-    space = FeatureSpace(f"{name}, principal components", made_of)
 
-    def read() -> NDArray[np.float32]:
-        values = np.zeros((0, 0), np.float32)
-        if not store.has(space):
-            values = principal_components(features, train, n_components)
-        wanted = replace(space, shape=values.shape[1:])
-        n = features.shape[0]
-        stored = store.get_many([wanted], n, lambda rows: {space.name: values[rows]}, n)
-        return np.asarray(stored[space.name][:], np.float32)
+    @cache
+    def made() -> NDArray[np.float32]:
+        return principal_components(features, train, n_components)
 
-    try:
-        return read()
-    except DamagedArrayError:  # the store now knows it
-        return read()
+    n = features.shape[0]
+    return store.get(
+        f"{name}, principal components",
+        made_of,
+        n,
+        lambda: made().shape[1:],
+        lambda rows: made()[rows],
+        n,
+    )
 
 
 def _by_stimuli(features: Any, rows: NDArray[np.int64], k: int) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -204,9 +205,7 @@ def _layer(
         return {space.name: network_layer(network, layer, stimuli.images(stimuli.ids[rows]))}
 
     made_of = {"network": network.digest, "stimuli": stimuli.digest(), "layer": layer}
-    wanted = FeatureSpace(space.name, made_of)
-    if not store.has(wanted):
-        wanted = replace(wanted, shape=extract(slice(0, 1))[space.name].shape[1:])
+    wanted = FeatureSpace(space.name, made_of, lambda: extract(slice(0, 1))[space.name].shape[1:])
     return store.get_many([wanted], len(stimuli), extract, batch_size)
 
 
@@ -246,6 +245,14 @@ class _DenoisingPass:
                     f"Feature space {space.name}: strength and steps leave {total} steps, counted "
                     "from 0."
                 )
+
+        @cache
+        def first() -> Trajectory:
+            return self._record(slice(0, 1), spaces, at)
+
+        def shape_of(space: SpaceName) -> tuple[int, ...]:
+            return _pick(first(), space, at[space]).shape[1:]
+
         wanted = [
             FeatureSpace(
                 space.name,
@@ -259,13 +266,10 @@ class _DenoisingPass:
                     "made of": dict(self.made_of),
                     **self.settings,
                 },
+                partial(shape_of, space),
             )
             for space in spaces
         ]
-        if not all(store.has(space) for space in wanted):
-            like = self._record(slice(0, 1), spaces, at)
-            shapes = [_pick(like, space, at[space]).shape[1:] for space in spaces]
-            wanted = [replace(one, shape=shape) for one, shape in zip(wanted, shapes, strict=True)]
 
         def extract(rows: slice) -> dict[str, NDArray[np.float32]]:
             trajectory = self._record(rows, spaces, at)

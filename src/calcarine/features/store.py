@@ -23,6 +23,7 @@ from calcarine.files.zarr_files import DamagedArrayError, create_array, open_arr
 
 __all__ = ["FeatureSpace", "FeatureStore"]
 
+Shape = tuple[int, ...] | Callable[[], tuple[int, ...]]
 Extract = Callable[[slice], NDArray[np.float32]]
 ExtractMany = Callable[[slice], Mapping[str, NDArray[np.float32]]]
 
@@ -40,13 +41,14 @@ class FeatureSpace:
         Name of the feature space.
     provenance : mapping
         Everything that the values depend on; stored with the array.
-    shape : tuple of int
-        Shape of the features of one stimulus.
+    shape : tuple of int, or callable
+        Shape of the features of one stimulus, or what returns it, called only if the array is
+        extracted.
     """
 
     name: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    shape: tuple[int, ...] = ()
+    shape: Shape = ()
 
     def key(self) -> str:
         """Return the key of the array: its name and a hash of its provenance."""
@@ -109,7 +111,7 @@ class FeatureStore:
         space: str,
         provenance: Mapping[str, Any],
         count: int,
-        shape: tuple[int, ...],
+        shape: Shape,
         extract: Extract,
         chunk: int = 64,
     ) -> NDArray[np.float32]:
@@ -123,8 +125,8 @@ class FeatureStore:
             Everything that the values depend on; stored with the array.
         count : int
             Number of stimuli n.
-        shape : tuple of int
-            Shape of the features of one stimulus.
+        shape : tuple of int, or callable
+            See `FeatureSpace`.
         extract : callable
             Receives a slice of stimuli and returns a float32 array ``(rows, *shape)``.
         chunk : int
@@ -224,7 +226,7 @@ class FeatureStore:
     ) -> None:
         part = self._part(wanted)
         part.mkdir(parents=True, exist_ok=True)
-        queue = WorkQueue(part / "claims")
+        queue = WorkQueue(part / "claims", "which extracts features of the same stimuli")
         with queue.one_at_a_time():
             if all(self.has(space) for space in spaces):
                 _remove(part)
@@ -265,10 +267,11 @@ class FeatureStore:
         import zarr
 
         place = part / f"{space.key()}.zarr"
+        shape = space.shape() if callable(space.shape) else space.shape
         if place.exists():
             try:
                 begun = zarr.open_array(place, mode="r+")
-                if begun.shape != (count, *space.shape):
+                if begun.shape != (count, *shape):
                     raise ValueError(f"its shape is {begun.shape}")
                 return begun
             except (MemoryError, PermissionError):
@@ -280,8 +283,8 @@ class FeatureStore:
         rows = min(chunk, max(count, 1))
         return create_array(
             place,
-            (count, *space.shape),
-            (rows, *_chunks(space.shape, max(1, _CHUNK_VALUES // rows))),
+            (count, *shape),
+            (rows, *_chunks(shape, max(1, _CHUNK_VALUES // rows))),
             "float32",
             compress=True,
             attributes={"provenance": json.loads(json.dumps(dict(space.provenance), default=str))},

@@ -46,12 +46,7 @@ class WorkQueue:
         Seconds without a sign of life after which a process of another machine counts as dead.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        what: str = "which extracts features of the same stimuli",
-        lease: float = _LEASE_SECONDS,
-    ) -> None:
+    def __init__(self, folder: Path, what: str, lease: float = _LEASE_SECONDS) -> None:
         self._folder, self._what, self._lease_seconds = folder, what, lease
         # Taking a lock makes its folder again, so that the folder alone does not say whether
         # another process has finished and removed it.

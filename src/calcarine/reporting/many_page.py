@@ -11,7 +11,13 @@ from calcarine.reporting.html_pages import environment
 
 __all__ = ["build_many_page"]
 
-_CLASSES = {"failed": "no", "begun": "open", "not begun": "open", "running": "open", "finished": ""}
+_CLASSES = {
+    "failed": "no",
+    "unfinished": "open",
+    "not started": "open",
+    "running": "open",
+    "finished": "",
+}
 
 
 def build_many_page(content: Mapping[str, Any], path: Path) -> Path:

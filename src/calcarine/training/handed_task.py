@@ -64,5 +64,6 @@ def join_handed(file: Path) -> None:
 
     if hasattr(os, "getuid") and file.stat().st_uid != os.getuid():
         raise CalcarineError(f"{file} belongs to another user, so it is not read.")
+    # Code and data of this very command; no weights from elsewhere.
     join, arguments = torch.load(file, weights_only=False, map_location="cpu", mmap=True)
     join(*arguments)

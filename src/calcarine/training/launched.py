@@ -115,7 +115,7 @@ class Leader:
                 continue  # a program that is not one of the others
             with self._came:
                 if self._run is not None:
-                    _send(connection, {"run": self._run})
+                    _try_to_send(connection, {"run": self._run})
                 self._others.append(connection)
                 self._came.notify_all()
 
@@ -126,14 +126,16 @@ class Leader:
                 f"Only {len(self._others) + 1} of the {self.size} processes that were started "
                 "came; look at the messages of the launcher."
             )
-        self._send({"training": str(file.resolve())})
+        message = json.dumps({"training": str(file.resolve())}).encode()
+        for connection in self._others:
+            connection.send_bytes(message)
 
     def announce(self, run: Path) -> None:
         """Let the other processes take part in a run, those too that come later."""
         with self._came:
             self._run = str(run.resolve())
             for connection in self._others:
-                _send(connection, {"run": self._run})
+                _try_to_send(connection, {"run": self._run})
 
     def _all_came(self, timeout: float) -> bool:
         with self._came:
@@ -157,18 +159,15 @@ class Leader:
     def close(self) -> None:
         """Let the other processes end, those too that come late to a short command."""
         self._all_came(_LONGEST_END)
-        with suppress(OSError):  # one that has ended already
-            self._send({"end": True})
+        for connection in self._others:
+            _try_to_send(connection, {"end": True})
         self._closed = True
         self._listener.close()
 
-    def _send(self, message: dict[str, object]) -> None:
-        for connection in self._others:
-            connection.send_bytes(json.dumps(message).encode())
 
-
-def _send(connection: Connection, message: dict[str, object]) -> None:
-    with suppress(OSError):  # one that has ended; a training would say so
+def _try_to_send(connection: Connection, message: dict[str, object]) -> None:
+    """Send a message that a process which has ended does not need."""
+    with suppress(OSError):
         connection.send_bytes(json.dumps(message).encode())
 
 
@@ -217,8 +216,7 @@ def follow(launch: Launch, take_part: Callable[[Path], None]) -> int:
             return int(getattr(stop, "code", 130) or 0)
         except Exception as error:
             said = " ".join(str(error).split()) or type(error).__name__
-            with suppress(OSError):
-                connection.send_bytes(json.dumps({"failed": said}).encode())
+            _try_to_send(connection, {"failed": said})
             print(f"calcarine: process {launch.rank}: {said}", file=sys.stderr, flush=True)
             return 1
 
