@@ -144,9 +144,9 @@ def _forget_changed(
 ) -> None:
     """Count groups of an interrupted stage as not done if their files were changed since."""
     for number, text in queue.remarks().items():
-        digests = parse_json(text) if text else {}
         files = _files(root, *groups[number]) if number < len(groups) else []
-        if not files or made.digests(file for file in files if file.exists()) != digests:
+        there = bool(files) and all(file.exists() for file in files)
+        if not there or made.digests(files) != parse_json(text or "{}"):
             queue.forget(number)
 
 
