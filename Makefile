@@ -33,7 +33,7 @@ fuzz: .venv/test-installed
 MINIMUM := $(addprefix tests/, \
   datasets/test_bids.py datasets/test_dataset_registry.py datasets/test_god.py \
   datasets/test_hcp.py datasets/test_nsd.py datasets/test_own.py datasets/test_prepare.py \
-  diffusion experiment/test_takagi2023.py features linear/test_cluster.py \
+  diffusion experiment/test_slurm_jobs.py experiment/test_takagi2023.py features linear/test_cluster.py \
   linear/test_estimators.py visdec/test_published.py training reporting stimuli \
   study/test_analysis.py study/test_server.py)
 

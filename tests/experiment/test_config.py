@@ -192,7 +192,7 @@ def test_a_strength_that_leaves_no_step_is_refused_before_the_run():
 
 
 def test_strengths_to_choose_from_leave_steps_too(tmp_path, tiny_stable_diffusion):
-    from calcarine.experiment.runner import check_experiment
+    from calcarine.experiment.stages import check_experiment
     from calcarine.experiment.workspace import Workspace
 
     settings = [

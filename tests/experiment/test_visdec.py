@@ -27,8 +27,7 @@ from calcarine.experiment.manifest import pretrained_on_test
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.resolved_settings import resolved_settings
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.runner import check_experiment
-from calcarine.experiment.stages import run_keys
+from calcarine.experiment.stages import check_experiment, run_keys
 from calcarine.experiment.visdec_weights import starting_weights
 from calcarine.experiment.workspace import Workspace
 from calcarine.visdec.brain_conditioning import BrainConditioning

@@ -17,6 +17,7 @@ __all__ = [
     "DatasetName",
     "DatasetOptions",
     "ExperimentFile",
+    "JobOptions",
     "NoPreset",
     "NoSettings",
     "OptionalRun",
@@ -24,6 +25,7 @@ __all__ = [
     "PresetName",
     "Run",
     "Settings",
+    "SlurmJobs",
     "Store",
     "SubjectName",
     "Transductive",
@@ -126,7 +128,27 @@ DaskAddress = Annotated[
     typer.Option(
         "--dask",
         metavar="ADDRESS",
-        help="Scheduler of a Dask cluster whose workers share them too, as tcp://node1:8786.",
+        help="Scheduler of a Dask cluster whose workers share them too, as tcp://node1:8786; or "
+        "slurm, for --workers jobs of SLURM by dask-jobqueue.",
+    ),
+]
+SlurmJobs = Annotated[
+    int,
+    typer.Option(
+        "--slurm",
+        min=0,
+        metavar="N",
+        help="Submit N jobs to SLURM that share the work, and end; the same command again adds "
+        "more.",
+    ),
+]
+JobOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--job",
+        metavar="KEY=VALUE",
+        help="Parameter of these jobs, as submitit names it: timeout_min, mem_gb, cpus_per_task, "
+        "gpus_per_node, slurm_partition; repeatable.",
     ),
 ]
 Store = Annotated[

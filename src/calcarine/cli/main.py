@@ -19,6 +19,7 @@ from calcarine.cli.audit import audit
 from calcarine.cli.bottleneck import bottleneck
 from calcarine.cli.datasets import datasets_app
 from calcarine.cli.many import many
+from calcarine.cli.plan import plan
 from calcarine.cli.run import demo, init, run
 from calcarine.cli.score import compare, score
 from calcarine.cli.seeds import seeds
@@ -44,7 +45,7 @@ app = typer.Typer(
 # Commands of stages that take more than the folder of a run, or work on other folders too.
 _OWN = {"audit": audit, "encode": encode, "pretrain": pretrain}
 _PANELS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Experiments": (demo, run, init, many, seeds, settings, presets),
+    "Experiments": (demo, run, plan, init, many, seeds, settings, presets),
     "Stages of a run": tuple(
         stage_command(stage.name, stage.title)
         for stage in STAGES.values()

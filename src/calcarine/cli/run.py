@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from calcarine.cli._jobs import print_jobs
 from calcarine.cli._options import (
     DaskAddress,
     DataFolder,
     DatasetName,
     ExperimentFile,
+    JobOptions,
     Out,
     PresetName,
     Settings,
+    SlurmJobs,
     Store,
     SubjectName,
     Transductive,
@@ -49,6 +52,8 @@ def run(
     allow_transductive: Transductive = False,
     workers: Workers = 1,
     dask: DaskAddress = None,
+    slurm: SlurmJobs = 0,
+    job: JobOptions = None,
     store: Store = None,
     settings: Settings = None,
 ) -> None:
@@ -69,6 +74,12 @@ def run(
         subject=subject,
     )
     out = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
+    if slurm:
+        from calcarine.experiment.runner import start_run
+
+        start_run(experiment, out, resumes=True)
+        print_jobs(["run", str(out.absolute())], out / "jobs", slurm, job)
+        return
     print_result(
         run_experiment(experiment, out, ConsoleProgress(), workers=workers, dask=dask).path
     )

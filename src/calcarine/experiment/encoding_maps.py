@@ -39,7 +39,7 @@ def encode_voxels(work: Workspace) -> None:
     `calcarine.encoding.Analysis`) and summary.json. Until then finished fits are kept in
     ``encoding/fits``.
     """
-    config, plan = work.config.encoding, _plan(work)
+    config, plan = work.config.encoding, analysis_plan(work)
     _fits(work).mkdir(parents=True, exist_ok=True)  # shared fits lie there, or are finished
     features = _features(work, plan)
     ceiling, no_ceiling = _ceiling(work)
@@ -66,7 +66,7 @@ def encode_voxels(work: Workspace) -> None:
 
 def share_encoding(work: Workspace) -> None:
     """Share the features and fits of `encode_voxels` in another process."""
-    plan = _plan(work)
+    plan = analysis_plan(work)
     features = _features(work, plan)
     with _progress(work, plan) as advance:
         share_fits(
@@ -79,7 +79,8 @@ def share_encoding(work: Workspace) -> None:
         )
 
 
-def _plan(work: Workspace) -> AnalysisPlan:
+def analysis_plan(work: Workspace) -> AnalysisPlan:
+    """Return the analyses of a run, and their feature spaces."""
     config = work.config.encoding
     return AnalysisPlan(
         analyses=tuple(config.analyses),
@@ -99,6 +100,7 @@ def _options(work: Workspace) -> dict[str, Any]:
         "train": config.train,
         "n_folds": config.n_folds,
         "alphas": np.geomspace(config.alpha_min, config.alpha_max, config.n_alphas),
+        "device": work.ridge_device,
         "folder": _fits(work),
         "store": work.shared_store,
     }

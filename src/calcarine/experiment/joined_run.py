@@ -30,6 +30,7 @@ from calcarine.files.locks import is_locked
 
 __all__ = ["run_to_join", "start_on_dask", "start_workers", "take_part"]
 
+_SLURM = "slurm"
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 30.0
 _START_SECONDS = 2.0  # between taking the lock of a run and allowing others to take part
@@ -164,7 +165,9 @@ def start_workers(run: RunDirectory, count: int, progress: Progress) -> Iterator
 
 
 @contextmanager
-def start_on_dask(run: RunDirectory, address: str | None, progress: Progress) -> Iterator[None]:
+def start_on_dask(
+    run: RunDirectory, address: str | None, progress: Progress, jobs: int = 1
+) -> Iterator[None]:
     """Let all workers of a Dask cluster take part in a run while it is led in a block.
 
     Parameters
@@ -172,9 +175,12 @@ def start_on_dask(run: RunDirectory, address: str | None, progress: Progress) ->
     run : RunDirectory
         A run that this process is about to lead, in a folder that all workers see.
     address : str, optional
-        Of the scheduler, as ``tcp://node1:8786``; None for no cluster.
+        Of the scheduler, as ``tcp://node1:8786``; ``"slurm"`` for a cluster of SLURM jobs as the
+        configuration of dask-jobqueue describes them; None for no cluster.
     progress : Progress
         Says which of the workers ended with an error.
+    jobs : int
+        Number of SLURM jobs. The run does not wait for them; each takes part when it starts.
 
     Raises
     ------
@@ -186,6 +192,13 @@ def start_on_dask(run: RunDirectory, address: str | None, progress: Progress) ->
         return
     need_extra("cluster", "distributed")
     distributed: Any = import_module("distributed")  # without types
+    if address == _SLURM:
+        with _slurm_cluster(jobs) as cluster, distributed.Client(cluster) as client:
+            tasks = [client.submit(_take_part_at, _place(run), pure=False) for _ in range(jobs)]
+            yield
+            for task in tasks:  # jobs that still wait in the queue have nothing left to do
+                task.cancel()
+        return
     try:
         client = distributed.Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -197,7 +210,7 @@ def start_on_dask(run: RunDirectory, address: str | None, progress: Progress) ->
         names = list(client.run(os.getpid))
         if not names:
             raise SettingError(f"The Dask scheduler at {address} has no workers; start some.")
-        path = str(run.path.resolve())
+        path = _place(run)
         options = {"pure": False, "allow_other_workers": True}
         tasks = [client.submit(_take_part_at, path, workers=[name], **options) for name in names]
         try:
@@ -212,6 +225,25 @@ def start_on_dask(run: RunDirectory, address: str | None, progress: Progress) ->
                         f"The Dask worker {name} ended early, and others did its work: "
                         f"{_line(task.exception())}"
                     )
+
+
+def _slurm_cluster(jobs: int) -> Any:
+    """Start a Dask cluster whose workers are jobs of SLURM."""
+    need_extra("cluster", "dask_jobqueue")
+    try:
+        cluster = import_module("dask_jobqueue").SLURMCluster()
+        cluster.scale(jobs=jobs)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SettingError(
+            f"dask-jobqueue cannot start jobs ({_line(error)}); describe them in "
+            "~/.config/dask/jobqueue.yaml (section jobqueue.slurm: cores, memory, queue) and call "
+            "this where sbatch exists."
+        ) from error
+    return cluster
+
+
+def _place(run: RunDirectory) -> str:
+    return str(run.path.resolve())
 
 
 def _line(error: BaseException) -> str:

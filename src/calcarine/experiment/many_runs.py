@@ -20,6 +20,7 @@ from calcarine.evaluation.statistics.intervals import hierarchical_bootstrap
 from calcarine.experiment.ablation import main_metrics
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.load_config import load_experiment, read_settings_file
+from calcarine.experiment.plan import Plan, plan_experiment
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.runner import run_experiment
@@ -227,6 +228,27 @@ class ManyRuns:
         return self.out / "failed" / f"{run.name}.json"
 
     # -- looking
+
+    def plans(self, progress: Progress | None = None) -> list[Plan | CalcarineError]:
+        """Return what each run will compute; see `calcarine.experiment.plan.plan_experiment`.
+
+        Parameters
+        ----------
+        progress : Progress, optional
+            Silent by default.
+
+        Returns
+        -------
+        list of Plan or CalcarineError
+            The reason for a run that would be refused.
+        """
+        found: list[Plan | CalcarineError] = []
+        for run in self.runs:
+            try:
+                found.append(plan_experiment(run.experiment, run.folder, progress))
+            except CalcarineError as error:
+                found.append(error)
+        return found
 
     def states(self) -> list[RunState]:
         """Return how far each run is."""

@@ -20,7 +20,15 @@ _CHECK = 5.0
 
 
 class Progress:
-    """Silent progress; the base of what the command line shows."""
+    """Silent progress; the base of what the command line shows.
+
+    Attributes
+    ----------
+    shown : bool
+        Whether somebody reads it.
+    """
+
+    shown = False
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Advance]:
@@ -44,6 +52,8 @@ class ConsoleProgress(Progress):
     clock : callable
         Returns the time in seconds.
     """
+
+    shown = True
 
     def __init__(self, console: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console

@@ -24,6 +24,7 @@ from calcarine.errors import (
     out_of_memory,
 )
 from calcarine.experiment.config import Experiment
+from calcarine.experiment.memory_use import measured_memory
 from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.files import (
     explain_full_disk,
@@ -183,9 +184,10 @@ class RunDirectory:
         # The marker first: half-removed outputs must not look whole.
         marker = self._marker(stage)
         marker.unlink(missing_ok=True)
-        times = self.manifest().get("times", {})
-        if times.pop(stage, None) is not None:
-            self.update_manifest(times=times)
+        manifest = self.manifest()
+        for entry in ("times", "memory"):
+            if manifest.get(entry, {}).pop(stage, None) is not None:
+                self.update_manifest(**{entry: manifest[entry]})
         marker.with_suffix(".made").unlink(missing_ok=True)
         for folder in self.shared.glob(f"{stage}-*"):
             shutil.rmtree(folder)
@@ -220,9 +222,13 @@ class RunDirectory:
         """Return whether a stage was finished, with whatever settings."""
         return bool(self._state(stage).get("done", False))
 
+    def is_done(self, stage: str, key: str) -> bool:
+        """Return whether a stage is finished under this key."""
+        return self._state(stage) == {"key": key, "done": True}
+
     def require(self, stage: str, key: str) -> None:
         """Raise a `CalcarineError` unless a stage is finished under this key."""
-        if self._state(stage) != {"key": key, "done": True}:
+        if not self.is_done(stage, key):
             raise CalcarineError(
                 f"{self.path} has not finished '{stage}'; call "
                 f"'calcarine {stage} {self.path}' first."
@@ -246,14 +252,19 @@ class RunDirectory:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time that a stage took to the manifest, interrupted or not."""
+        """Record time and memory of a stage in the manifest, interrupted or not."""
         start = time.monotonic()
         try:
-            yield
+            with measured_memory() as memory:
+                yield
         finally:
-            times = self.manifest().get("times", {})
+            before = self.manifest()
+            times, peaks = before.get("times", {}), before.get("memory", {})
             spent = times.get(stage, 0.0) + time.monotonic() - start
-            self.update_manifest(times={**times, stage: round(spent, 2)})
+            most = max(peaks.get(stage, 0), memory.peak)
+            self.update_manifest(
+                times={**times, stage: round(spent, 2)}, memory={**peaks, stage: most}
+            )
 
 
 @contextmanager

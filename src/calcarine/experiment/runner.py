@@ -15,13 +15,13 @@ from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory, opened_run
 from calcarine.experiment.stage import Stage
-from calcarine.experiment.stages import STAGES, run_keys
+from calcarine.experiment.stages import STAGES, check_experiment, run_keys
 from calcarine.experiment.workspace import Workspace
 from calcarine.files import remove_partial_files
 from calcarine.files.locks import folder_lock
 from calcarine.training.launched import leader
 
-__all__ = ["check_experiment", "run_experiment", "run_one_stage", "run_stage", "start_run"]
+__all__ = ["run_experiment", "run_one_stage", "run_stage", "start_run"]
 
 
 def run_experiment(
@@ -51,7 +51,8 @@ def run_experiment(
         Number of processes of this machine that share features, pictures and encoding models,
         this one included.
     dask : str, optional
-        Address of the scheduler of a Dask cluster whose workers share them too.
+        Address of the scheduler of a Dask cluster whose workers share them too; "slurm" makes
+        ``workers`` the number of SLURM jobs, by dask-jobqueue.
     join : bool
         Take part in the run of another process; False refuses it.
 
@@ -98,10 +99,12 @@ def run_experiment(
 
 def _lead(work: Workspace, workers: int, dask: str | None) -> None:
     """Run the stages of an experiment; other processes may take part."""
+    _plan(work, alone=workers == 1 and dask is None)
+    here = 0 if dask == "slurm" else workers - 1  # else they are jobs
     with (
-        start_on_dask(work.run, dask, work.progress),
+        start_on_dask(work.run, dask, work.progress, workers),
         work.run.led(),
-        start_workers(work.run, workers - 1, work.progress),
+        start_workers(work.run, here, work.progress),
     ):
         first = leader()
         if first is not None and work.trained is None:
@@ -112,7 +115,23 @@ def _lead(work: Workspace, workers: int, dask: str | None) -> None:
     remove_partial_files(work.run.path)
 
 
-def start_run(experiment: Experiment, out: Path) -> RunDirectory:
+def _plan(work: Workspace, alone: bool) -> None:
+    """Refuse a run that cannot fit, before hours of work, and show what it will take."""
+    from calcarine.experiment.calibration import Calibration
+    from calcarine.experiment.plan import plan_run
+
+    check_experiment(work)
+    # Trainings may start processes on other devices, so none is tried here.
+    calibration = Calibration(work, phases=False) if work.progress.shown else None
+    plan = plan_run(work, calibration=calibration)
+    plan.check()
+    if calibration is not None and plan.stages:
+        work.progress.say(f"{plan}{'' if alone else ', by one process'}")
+        before = work.run.manifest().get("plan", {})
+        work.run.update_manifest(plan={**before, **plan.to_json()})
+
+
+def start_run(experiment: Experiment, out: Path, resumes: bool = False) -> RunDirectory:
     """Make the folder of a run without running it.
 
     Parameters
@@ -120,6 +139,8 @@ def start_run(experiment: Experiment, out: Path) -> RunDirectory:
     experiment : Experiment
     out : Path
         Output folder.
+    resumes : bool
+        Allow a folder that is a run already; it gets the settings of ``experiment``.
 
     Returns
     -------
@@ -131,7 +152,7 @@ def start_run(experiment: Experiment, out: Path) -> RunDirectory:
         If there is no such data set, or the folder is a run already or holds something else.
     """
     datasets.dataset_info(experiment.dataset.name)
-    if (out / "experiment.yaml").exists():
+    if not resumes and (out / "experiment.yaml").exists():
         raise SettingError(
             f"{out} is a run already, with its own settings; change them with 'calcarine run {out} "
             "--set KEY=VALUE', or give a new folder."
@@ -213,28 +234,6 @@ def run_stage(work: Workspace, name: str) -> None:
             ):
                 stage.run(work)
             work.run.finish(name, key)
-
-
-def check_experiment(work: Workspace) -> None:
-    """Refuse settings that cannot be carried out, before the first stage runs.
-
-    Raises
-    ------
-    CalcarineError
-        If the device is missing, the store cannot be made, there are too few test stimuli, a
-        region is unknown, or a stage refuses its settings.
-    """
-    # A device or a folder that is missing, before the data are read.
-    _ = work.compute, work.store
-    if len({stimulus for split in work.splits for stimulus in split.test}) < 2:
-        raise SettingError(
-            "There are fewer than two test stimuli, too few to score; use more test stimuli "
-            "or more folds (dataset.folds)."
-        )
-    _ = work.roi  # mistakes in the data before the slow model
-    for stage in STAGES.values():
-        if stage.enabled(work.config):
-            stage.check(work)
 
 
 def _key_on_demand(work: Workspace, stage: Stage) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from calcarine.errors import SettingError
 from calcarine.experiment import keys
 from calcarine.experiment.stage import Stage
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["STAGES", "run_keys"]
+__all__ = ["STAGES", "check_experiment", "run_keys"]
 
 
 def _features(work: Workspace) -> None:
@@ -243,3 +244,29 @@ def run_keys(work: Workspace) -> dict[str, str]:
     dict of str to str
     """
     return keys.stage_keys(STAGES.values(), work.config, work.digests)
+
+
+def check_experiment(work: Workspace) -> None:
+    """Refuse settings that cannot be carried out, before the first stage runs.
+
+    Parameters
+    ----------
+    work : Workspace
+
+    Raises
+    ------
+    CalcarineError
+        If the device is missing, the store cannot be made, there are too few test stimuli, a
+        region is unknown, or a stage refuses its settings.
+    """
+    # A device or a folder that is missing, before the data are read.
+    _ = work.compute, work.store
+    if len({stimulus for split in work.splits for stimulus in split.test}) < 2:
+        raise SettingError(
+            "There are fewer than two test stimuli, too few to score; use more test stimuli "
+            "or more folds (dataset.folds)."
+        )
+    _ = work.roi  # mistakes in the data before the slow model
+    for stage in STAGES.values():
+        if stage.enabled(work.config):
+            stage.check(work)

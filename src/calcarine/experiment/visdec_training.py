@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHOD",
     "load_conditioning",
+    "phase_steps",
     "run_finetuning",
     "run_guiding",
     "run_pretraining",
@@ -158,6 +159,21 @@ def weights_folder(work: Workspace, phase: str, split: Split) -> Path:
     folder = training_folder(work, phase, split)
     encoder = folder / "encoder"
     return encoder if encoder.exists() else folder
+
+
+def phase_steps(work: Workspace, phase: str) -> int:
+    """Return the number of steps of a phase over all splits; 0 for one that does not train."""
+    config = getattr(work.config.visdec, phase)
+    if not (work.config.visdec.runs(phase) and config.enabled):
+        return 0
+    training = config.training
+    if training.epochs is None:
+        return int(training.n_steps * len(work.splits))
+    counts = [
+        len(_pool(work, split).train) if phase == "pretrain" else n_training_stimuli(work, split)
+        for split in work.splits
+    ]
+    return sum(training.for_rows(count).n_steps for count in counts)
 
 
 def load_conditioning(work: Workspace, split: Split) -> BrainConditioning:

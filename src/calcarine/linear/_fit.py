@@ -47,7 +47,7 @@ from calcarine.linear._results import BlockSolution, WeightMemory
 from calcarine.linear._solvers import BLOCK, factor_values
 from calcarine.linear._validation import FloatArray, RidgeError, RidgeSettingError
 
-_NEIGHBOURS = 4
+NEIGHBOURS = 4
 """Number of penalties that a local search typically tries for a target."""
 
 Decomposed = tuple[DecomposedPredictors, LeaveOneGroupOut | None]
@@ -168,7 +168,7 @@ def _new_forms(
     if fold_of_row is None:
         return None
     n_served = inputs.n_targets if not inputs.choice.correlation and inputs.local else 0
-    n_tried = _NEIGHBOURS if inputs.choice.search == "local" else len(settings.alphas)
+    n_tried = NEIGHBOURS if inputs.choice.search == "local" else len(settings.alphas)
     n, p = inputs.x.shape
     return forms_for(
         (n, p), fold_of_row, target_rows, root, settings, inputs.ops, (n_served, n_tried), spare

@@ -29,7 +29,7 @@ _SMALL = 256
 """Up to this size an eigendecomposition is cheaper than the many small block products."""
 SUBSTITUTION = 768
 """Cost of one row of block substitution, in multiplications of a large matrix product."""
-_EIGENVECTORS = 13
+EIGENVECTORS = 13
 """Extra cost of an eigendecomposition on a CPU, in matrix products of its order."""
 
 
@@ -261,7 +261,7 @@ def factorize(gram: Array, ops: Ops, columns: int = 0) -> tuple[Array, Solver]:
 
 
 def _use_eigenvectors(size: int, columns: int) -> bool:
-    return size <= _SMALL or columns * SUBSTITUTION > _EIGENVECTORS * size**2
+    return size <= _SMALL or columns * SUBSTITUTION > EIGENVECTORS * size**2
 
 
 def _block_tridiagonal(a: Array, ops: Ops) -> tuple[Array, BlockTridiagonal]:

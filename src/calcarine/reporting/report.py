@@ -99,7 +99,7 @@ def build_report(run: Path) -> Path:
         chosen=_mapping(record.manifest, "chosen"),
         decoder=_decoder_rows(_mapping(record.manifest, "decoder")),
         provenance=_provenance(record),
-        times=_times(_mapping(record.manifest, "times")),
+        times=_times(record.manifest),
         machine=_flatten(_mapping(record.manifest, "hardware")),
         versions=_versions(record),
         limits=_limits(record),
@@ -293,8 +293,24 @@ def _versions(record: RunRecord) -> list[tuple[str, str]]:
     return rows + ([("seeds", _plain(seeds))] if seeds is not None else [])
 
 
-def _times(times: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(str(stage), _duration(float(seconds))) for stage, seconds in times.items()]
+def _times(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return stage, time, planned time, memory and planned memory of each stage."""
+    memory, plan = _mapping(manifest, "memory"), _mapping(manifest, "plan")
+    rows = []
+    for stage, seconds in _mapping(manifest, "times").items():
+        planned = plan.get(stage, {})
+        values = [seconds, planned.get("seconds"), memory.get(stage), planned.get("memory")]
+        texts = [_duration, _duration, _size, _size]
+        cells = [
+            "–" if value is None else text(float(value))
+            for text, value in zip(texts, values, strict=True)
+        ]
+        rows.append((str(stage), *cells))
+    return rows
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
 
 
 def _duration(seconds: float) -> str:

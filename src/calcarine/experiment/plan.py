@@ -1,0 +1,299 @@
+"""What a run will compute, where, and with how much time, memory and disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calcarine.errors import SettingError
+from calcarine.experiment.calibration import Calibration
+from calcarine.experiment.config import Experiment
+from calcarine.experiment.memory_use import machine_memory, used_memory
+from calcarine.experiment.progress import Progress
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stage_costs import StageCost, stage_cost
+from calcarine.experiment.stages import STAGES, check_experiment, run_keys
+from calcarine.experiment.workspace import Workspace
+
+__all__ = [
+    "HEADINGS",
+    "Plan",
+    "PlannedStage",
+    "plan_experiment",
+    "plan_run",
+    "size_text",
+    "time_text",
+]
+
+_LIBRARIES = 0.2e9
+"""Bytes of libraries and buffers that stages load and keep besides data and networks."""
+
+HEADINGS = ("stage", "work", "time", "memory", "disk")
+"""Headings of `Plan.rows`."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What one stage will compute.
+
+    Attributes
+    ----------
+    name : str
+    work : str
+        What it computes, in numbers.
+    seconds : float or None
+        None where nothing was measured.
+    memory, gpu, disk : float
+        Bytes: memory of the process and of the GPU at the peak, and what the stage writes.
+    mend : str
+        Settings that lower its memory.
+    unknown : tuple of str
+        Work whose cost is not known, and not counted.
+    """
+
+    name: str
+    work: str
+    seconds: float | None
+    memory: float
+    gpu: float
+    disk: float
+    mend: str = ""
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the stages of a run that are not finished will compute.
+
+    Attributes
+    ----------
+    stages : tuple of PlannedStage
+    device : str
+        Where networks compute, and how precisely.
+    memory_there, disk_there : float or None
+        Bytes of this machine's memory, and free bytes of the disk of the run; None if unknown.
+    folder : Path
+        Where the run writes.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    device: str
+    memory_there: float | None
+    disk_there: float | None
+    folder: Path
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages whose time is known."""
+        return sum(stage.seconds for stage in self.stages if stage.seconds is not None)
+
+    @property
+    def untimed(self) -> list[str]:
+        """Names of the stages whose time is not known."""
+        return [stage.name for stage in self.stages if stage.seconds is None]
+
+    @property
+    def memory(self) -> float:
+        """Bytes of memory at the peak."""
+        return max((stage.memory for stage in self.stages), default=0.0)
+
+    @property
+    def disk(self) -> float:
+        """Bytes that the stages write."""
+        return sum(stage.disk for stage in self.stages)
+
+    def __str__(self) -> str:
+        without = f" (without {', '.join(self.untimed)})" if self.untimed else ""
+        return (
+            f"Plan: about {time_text(self.seconds)}{without}, {size_text(self.memory)} of memory "
+            f"and {size_text(self.disk)} of disk"
+        )
+
+    def check(self) -> None:
+        """Refuse a run that cannot fit.
+
+        Raises
+        ------
+        SettingError
+            If memory or disk do not suffice.
+        """
+        if self.memory_there is not None:
+            for stage in self.stages:
+                if stage.memory > self.memory_there:
+                    raise SettingError(
+                        f"The stage '{stage.name}' needs about {size_text(stage.memory)} of "
+                        f"memory, and {size_text(self.memory_there)} are there; {stage.mend}, or "
+                        "use a machine with more."
+                    )
+        if self.disk_there is not None and self.disk > self.disk_there:
+            largest = max(self.stages, key=lambda stage: stage.disk)
+            raise SettingError(
+                f"The run writes about {size_text(self.disk)}, most of it "
+                f"({size_text(largest.disk)}) in the stage '{largest.name}', and "
+                f"{size_text(self.disk_there)} are free in {self.folder}; give another folder with "
+                "--out, or one for features with --store."
+            )
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return stage, work, time, memory and disk of each stage as text, and their sums."""
+        rows = [
+            (
+                stage.name,
+                stage.work,
+                "not known" if stage.seconds is None else time_text(stage.seconds),
+                size_text(stage.memory),
+                size_text(stage.disk),
+            )
+            for stage in self.stages
+        ]
+        total = time_text(self.seconds), size_text(self.memory), size_text(self.disk)
+        return [*rows, ("together", "", *total)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as a plain dictionary, by stage."""
+        return {stage.name: asdict(stage) for stage in self.stages}
+
+
+def plan_experiment(experiment: Experiment, out: Path, progress: Progress | None = None) -> Plan:
+    """Plan an experiment by measurements of a few seconds, without leaving a file.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : Path
+        Where it would run; what an earlier run finished there is not planned again.
+    progress : Progress, optional
+        Silent by default.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    CalcarineError
+        If the experiment cannot be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="calcarine-") as folder:
+        if (out / "experiment.yaml").exists():
+            run = RunDirectory(out)
+            run.experiment = experiment
+        else:
+            run = RunDirectory(Path(folder) / "run", experiment)
+        work = Workspace(run, progress)
+        check_experiment(work)
+        return plan_run(work, out, Calibration(work))
+
+
+def plan_run(
+    work: Workspace, folder: Path | None = None, calibration: Calibration | None = None
+) -> Plan:
+    """Count what the stages of a run will compute.
+
+    Parameters
+    ----------
+    work : Workspace
+    folder : Path, optional
+        Where the run will write; by default its own folder.
+    calibration : Calibration, optional
+        Measures what single pieces take. Without it no times are known, and of memory only that
+        of arrays and fits.
+
+    Returns
+    -------
+    Plan
+    """
+    keys = run_keys(work)
+    planned = []
+    for name, stage in STAGES.items():
+        if stage.enabled(work.config) and not work.run.is_done(name, keys[name]):
+            planned.append(_planned(name, stage_cost(name, work), calibration, work))
+    place = _existing(folder or work.run.path)
+    free = float(shutil.disk_usage(place).free)
+    there = machine_memory()
+    return Plan(
+        tuple(planned),
+        str(work.compute),
+        None if there is None else float(there),
+        free,
+        place,
+    )
+
+
+def _planned(
+    name: str, cost: StageCost, calibration: Calibration | None, work: Workspace
+) -> PlannedStage:
+    base = used_memory() if calibration is None else calibration.base
+    fits = max((fit.memory for _, _, fit in cost.fits), default=0.0)
+    seconds: float | None = None
+    batch = gpu = 0.0
+    if calibration is not None:
+        found = [(part, calibration.rate(part.unit)) for part in cost.parts]
+        rates = [(part, rate) for part, rate in found if rate is not None]
+        seconds = sum(part.count * rate.seconds for part, rate in rates)
+        for what, count, fit in cost.fits:
+            banded = what.endswith("two feature spaces")
+            seconds += count * calibration.ridge_seconds(fit, banded=banded)
+        batch = max((rate.memory for _, rate in rates), default=0.0)
+        gpu = max((rate.gpu for _, rate in rates), default=0.0)
+        if len(rates) < len(found) or cost.unknown:
+            seconds = None
+    memory = _LIBRARIES + base + cost.arrays + max(fits, batch)
+    mend = _mend(name, fits > batch, work)
+    return PlannedStage(
+        name, "; ".join(_said(cost)), seconds, memory, gpu, cost.disk, mend, cost.unknown
+    )
+
+
+def _mend(name: str, fits: bool, work: Workspace) -> str:
+    """Return which settings lower the memory of a stage."""
+    if name == "encode":
+        return "choose a smaller region (encoding.roi) or fewer components (encoding.n_components)"
+    if name == "fit" and fits:
+        return "choose smaller regions (roi.z, roi.c) or fewer folds (ridge.n_folds)"
+    stage = STAGES[name]
+    return f"lower {stage.memory}.batch_size"
+
+
+def _said(cost: StageCost) -> Iterator[str]:
+    """Yield what a stage computes, equal work together."""
+    counts: dict[str, float] = {}
+    for part in cost.parts:
+        counts[part.what] = counts.get(part.what, 0.0) + part.count
+    for what, count in counts.items():
+        if what == "components":
+            yield f"{what} of feature spaces"
+        elif what != "megapixels written":
+            yield f"{count:,.0f} {what}"
+    fitted: dict[str, int] = {}
+    for what, count, _ in cost.fits:
+        fitted[what] = fitted.get(what, 0) + count
+    for what, number in fitted.items():
+        yield f"{number} x {what}"
+    for what in cost.unknown:
+        yield f"{what} (not known)"
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def time_text(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
