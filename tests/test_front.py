@@ -21,6 +21,7 @@ from calcarine.stimuli import StimulusSet
 NAMES = {
     "BandedRidgeCV",
     "BrainDataset",
+    "EmbeddingRegression",
     "LatentDiffusion",
     "LatentRegression",
     "PixelRegression",
@@ -33,6 +34,7 @@ NAMES = {
     "audit",
     "encode",
     "load_dataset",
+    "retrieve",
     "run_experiment",
     "score",
     "show",

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _SOURCES = {
     "BandedRidgeCV": "calcarine.linear",
     "BrainDataset": "calcarine.brain",
+    "EmbeddingRegression": "calcarine.decoding",
     "LatentDiffusion": "calcarine.diffusion",
     "LatentRegression": "calcarine.decoding",
     "PixelRegression": "calcarine.decoding",
@@ -29,6 +30,7 @@ _SOURCES = {
     "VisDec": "calcarine.visdec",
     "encode": "calcarine.encoding",
     "load_dataset": "calcarine.datasets",
+    "retrieve": "calcarine.decoding",
     "run_experiment": "calcarine.experiment",
     "score": "calcarine._front",
     "show": "calcarine.reporting.picture_grid",
@@ -37,6 +39,7 @@ _SOURCES = {
 __all__ = [
     "BandedRidgeCV",
     "BrainDataset",
+    "EmbeddingRegression",
     "LatentDiffusion",
     "LatentRegression",
     "PixelRegression",
@@ -49,6 +52,7 @@ __all__ = [
     "audit",
     "encode",
     "load_dataset",
+    "retrieve",
     "run_experiment",
     "score",
     "show",

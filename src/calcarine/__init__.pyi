@@ -3,9 +3,11 @@ from calcarine._front import score as score
 from calcarine.brain import BrainDataset as BrainDataset
 from calcarine.brain import Split as Split
 from calcarine.datasets import load_dataset as load_dataset
+from calcarine.decoding import EmbeddingRegression as EmbeddingRegression
 from calcarine.decoding import LatentRegression as LatentRegression
 from calcarine.decoding import PixelRegression as PixelRegression
 from calcarine.decoding import Reconstructor as Reconstructor
+from calcarine.decoding import retrieve as retrieve
 from calcarine.diffusion import LatentDiffusion as LatentDiffusion
 from calcarine.encoding import encode as encode
 from calcarine.experiment import run_experiment as run_experiment
@@ -19,6 +21,7 @@ __version__: str
 __all__ = [
     "BandedRidgeCV",
     "BrainDataset",
+    "EmbeddingRegression",
     "LatentDiffusion",
     "LatentRegression",
     "PixelRegression",
@@ -31,6 +34,7 @@ __all__ = [
     "audit",
     "encode",
     "load_dataset",
+    "retrieve",
     "run_experiment",
     "score",
     "show",

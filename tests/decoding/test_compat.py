@@ -6,7 +6,7 @@ from sklearn.base import clone
 
 from calcarine.brain import Responses
 from calcarine.decoding import LatentRegression
-from calcarine.decoding.latent_regression import fit_ridge
+from calcarine.decoding.ridge_fits import fit_ridge
 from calcarine.linear import load, save
 
 ALPHAS = np.logspace(-4, 4, 9)

@@ -17,8 +17,8 @@ from calcarine.decoding import (
     register_decoder,
     registry,
 )
-from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.decoding.ridge_fits import fit_ridge
 from calcarine.errors import CalcarineError, LeakageError, SettingError
 from calcarine.linear import BandedRidgeCV, save
 from calcarine.stimuli import StimulusSet, resize_images

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from calcarine.brain import Responses
 from calcarine.decoding import Reconstructor
-from calcarine.decoding.latent_regression import fit_ridge
+from calcarine.decoding.ridge_fits import fit_ridge
 from calcarine.diffusion import Autoencoder, LatentDiffusion
 from calcarine.errors import CalcarineError
 from calcarine.stimuli import resize_images

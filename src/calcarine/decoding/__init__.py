@@ -2,7 +2,8 @@
 
 from calcarine.decoding._fitted import NotFittedError
 from calcarine.decoding.bottleneck import Bottleneck
-from calcarine.decoding.latent_regression import LatentRegression, TargetSummary
+from calcarine.decoding.embedding_regression import EmbeddingRegression
+from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.decoding.pixels import PixelRegression
 from calcarine.decoding.reconstruct import Reconstructor, choose_by_brain
 from calcarine.decoding.registry import (
@@ -12,6 +13,8 @@ from calcarine.decoding.registry import (
     make_decoder,
     register_decoder,
 )
+from calcarine.decoding.retrieval import Retrieval, retrieve
+from calcarine.decoding.ridge_fits import TargetSummary
 from calcarine.decoding.settings_search import ChosenSettings, choose_settings
 
 __all__ = [
@@ -19,14 +22,17 @@ __all__ = [
     "Bottleneck",
     "ChosenSettings",
     "Decoder",
+    "EmbeddingRegression",
     "LatentRegression",
     "NotFittedError",
     "PixelRegression",
     "Reconstructor",
+    "Retrieval",
     "TargetSummary",
     "choose_by_brain",
     "choose_settings",
     "load_decoder",
     "make_decoder",
     "register_decoder",
+    "retrieve",
 ]

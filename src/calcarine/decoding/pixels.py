@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding._fitted import check_fitted
-from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.decoding.ridge_fits import fit_ridge
 from calcarine.stimuli import resize_images
 
 __all__ = ["PixelRegression"]
@@ -24,7 +24,7 @@ class PixelRegression(BaseEstimator):  # type: ignore[misc]
     ----------
     roi : str
         Region whose voxels predict the pixels.
-    alphas, n_folds, intercept, grouped
+    alphas, n_folds, intercept, grouped, device
         See :class:`calcarine.decoding.LatentRegression`.
     max_side : int
         Larger pictures are fitted at this size in pixels, and predictions are enlarged again.
@@ -58,6 +58,7 @@ class PixelRegression(BaseEstimator):  # type: ignore[misc]
         intercept: bool = True,
         grouped: bool = True,
         max_side: int = 128,
+        device: str = "cpu",
     ) -> None:
         self.roi = roi
         self.alphas = alphas
@@ -65,6 +66,7 @@ class PixelRegression(BaseEstimator):  # type: ignore[misc]
         self.intercept = intercept
         self.grouped = grouped
         self.max_side = max_side
+        self.device = device
 
     def fit(self, dataset: BrainDataset, split: str | Split | None = None) -> PixelRegression:
         """Fit on the training trials of a split.
@@ -95,7 +97,14 @@ class PixelRegression(BaseEstimator):  # type: ignore[misc]
         if self.grey_:
             flat = images[..., 0].reshape(len(images), -1)
         self.ridge_, self.summary_ = fit_ridge(
-            responses, unique, flat, self.alphas, self.n_folds, self.intercept, self.grouped
+            responses,
+            unique,
+            flat,
+            self.alphas,
+            self.n_folds,
+            self.intercept,
+            self.grouped,
+            self.device,
         )
         return self
 

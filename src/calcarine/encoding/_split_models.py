@@ -43,6 +43,7 @@ class SplitModels:
         train: TrainOn,
         n_folds: int,
         alphas: NDArray[np.float64] | None,
+        device: str = "cpu",
         folder: str | Path | None = None,
         store: FeatureStore | None = None,
     ) -> None:
@@ -56,6 +57,7 @@ class SplitModels:
         }
         self._components = plan.n_components
         self._options: dict[str, Any] = {"n_folds": n_folds, "alphas": alphas}
+        self._device = device
         self._scores: dict[str, EncodingScores] = {}
         folder = None if folder is None else Path(folder)
         if store is None and folder is not None:
@@ -110,7 +112,8 @@ class SplitModels:
         return self._kept.name(name)
 
     def _fit(self, name: str) -> EncodingScores:
-        return encode(self.responses, self._space(name), self._ids, **self._options)
+        space = self._space(name)
+        return encode(self.responses, space, self._ids, device=self._device, **self._options)
 
     def together(self, pair: tuple[str, str]) -> UniqueVariance:
         """Fit two feature spaces together."""

@@ -102,6 +102,7 @@ def analyse(
     n_folds: int = 5,
     n_boot: int = 1000,
     alphas: NDArray[np.float64] | None = None,
+    device: str = "cpu",
     seed: int = 0,
     folder: str | Path | None = None,
     store: FeatureStore | None = None,
@@ -136,6 +137,8 @@ def analyse(
         largest r.
     n_folds, alphas
         See `encode`.
+    device : str
+        Where models of one feature space are fitted; see `encode`.
     n_boot : int
         Number of bootstrap resamples of test stimuli for the intervals.
     seed : int
@@ -187,6 +190,7 @@ def analyse(
         train=train,
         n_folds=n_folds,
         alphas=alphas,
+        device=device,
         folder=folder,
         store=store,
     )
@@ -215,7 +219,7 @@ def share_fits(
     dataset, splits, features, plan, folder, progress
         As in the call of `analyse` in the other process; ``folder`` is one that both see.
     **options
-        ``roi``, ``train``, ``n_folds``, ``alphas`` and ``store`` of that call.
+        ``roi``, ``train``, ``n_folds``, ``alphas`` and ``store`` of that call, and ``device``.
     """
     folds = _models(dataset, splits, features=features, plan=plan, folder=folder, **options)
     _fit_all(folds, plan, Path(folder), progress)

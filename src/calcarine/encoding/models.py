@@ -82,6 +82,7 @@ def encode(
     alphas: NDArray[np.float64] | None = ...,
     n_folds: int = ...,
     block_size: int | None = ...,
+    device: str = ...,
 ) -> dict[str, EncodingScores]: ...
 @overload
 def encode(
@@ -94,6 +95,7 @@ def encode(
     alphas: NDArray[np.float64] | None = ...,
     n_folds: int = ...,
     block_size: int | None = ...,
+    device: str = ...,
 ) -> EncodingScores: ...
 def encode(
     responses: MeanResponses | BrainDataset,
@@ -105,6 +107,7 @@ def encode(
     alphas: NDArray[np.float64] | None = None,
     n_folds: int = 5,
     block_size: int | None = None,
+    device: str = "cpu",
 ) -> EncodingScores | dict[str, EncodingScores]:
     """Fit ridge regressions from features to every voxel, and predict the test stimuli.
 
@@ -127,6 +130,8 @@ def encode(
     block_size : int, optional
         Largest number of voxels that are solved at once; see `calcarine.linear.ridge_cv`. It
         changes speed and memory only.
+    device : str
+        Where regressions are fitted; see `calcarine.linear.ridge_cv`.
 
     Returns
     -------
@@ -165,7 +170,12 @@ def encode(
         responses = MeanResponses.from_dataset(responses, split, roi)
     elif ids is None:
         raise SettingError("encode needs ids with MeanResponses: the stimulus of each row.")
-    options: dict[str, Any] = {"alphas": alphas, "n_folds": n_folds, "block_size": block_size}
+    options: dict[str, Any] = {
+        "alphas": alphas,
+        "n_folds": n_folds,
+        "block_size": block_size,
+        "device": device,
+    }
     if isinstance(features, Mapping):
         return {
             name: _encode_space(responses, np.asarray(values[:]), ids, **options)
@@ -182,6 +192,7 @@ def _encode_space(
     alphas: NDArray[np.float64] | None,
     n_folds: int,
     block_size: int | None,
+    device: str,
 ) -> EncodingScores:
     x, x_test = responses.rows(features, ids)
     options = responses.fit_options(n_folds) | ({} if alphas is None else {"alphas": alphas})
@@ -189,7 +200,7 @@ def _encode_space(
     n_voxels = responses.train.shape[1]
     r, r2, cv_r2, alpha = (np.empty(n_voxels) for _ in range(4))
     predicted = np.empty((len(x_test), n_voxels), dtype=np.float32)
-    for columns, fit in iter_ridge_cv(x, targets, block_size=block_size, **options):
+    for columns, fit in iter_ridge_cv(x, targets, block_size=block_size, device=device, **options):
         predicted[:, columns] = fit.predict(x_test) + center[columns]
         target = responses.test[:, columns]
         r[columns] = column_correlations(predicted[:, columns], target)

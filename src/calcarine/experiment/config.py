@@ -353,8 +353,8 @@ class EncodingConfig(_PenaltyGrid):
     )
     extra_feature_spaces: list[str] = Field(
         default_factory=list,
-        description="Further feature spaces: labels, net:NETWORK:LAYER, z_c@STRENGTH, or your own "
-        "array as NAME=FILE.",
+        description="Further feature spaces: labels, net:NETWORK:LAYER, hf:MODEL:LAYER:POOL, "
+        "z_c@STRENGTH, or your own array as NAME=FILE.",
     )
     n_components: int = Field(
         6400, ge=1, description="Principal components that wider feature spaces are reduced to."

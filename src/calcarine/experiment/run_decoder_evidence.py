@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calcarine.audit import DecoderChoices, FitStatistics, Prediction
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding import LatentRegression
-from calcarine.decoding.latent_regression import fit_ridge
+from calcarine.decoding.ridge_fits import fit_ridge
 from calcarine.experiment.run_directory import readable
 
 if TYPE_CHECKING:

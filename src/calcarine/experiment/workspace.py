@@ -221,6 +221,15 @@ class Workspace:
         return np.geomspace(ridge.alpha_min, ridge.alpha_max, ridge.n_alphas)
 
     @property
+    def ridge_device(self) -> str:
+        """Where ridge regressions are fitted: a CUDA GPU of the run, else the CPU.
+
+        MPS has no float64, which ill-conditioned fits need.
+        """
+        device = self.compute.device
+        return str(device) if device.type == "cuda" else "cpu"
+
+    @property
     def ridge_options(self) -> dict[str, Any]:
         """Options that all ridge decoders are fitted with."""
         ridge = self.config.ridge
@@ -229,6 +238,7 @@ class Workspace:
             "n_folds": ridge.n_folds,
             "intercept": ridge.intercept,
             "grouped": ridge.grouped,
+            "device": self.ridge_device,
         }
 
     @property

@@ -9,6 +9,10 @@
                              middle or late third; ``:step7`` after step 7
 ``unet:mid_block@0.8:late``  output of a block of the U-Net during such a step
 ``net:alexnet:features.5``   layer of an image network of torchvision
+``hf:facebook/dinov2-base``  image embedding by a vision model of transformers, from
+                             the hub or a folder; ``hf:NAME:-1:mean`` the mean of
+                             patches, ``:class`` the class token and ``:tokens`` all
+                             tokens of a hidden state
 ===========================  ======================================================
 """
 
@@ -30,6 +34,7 @@ from calcarine.errors import SettingError, ShapeError
 from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
 from calcarine.features.latents import LatentSettings
 from calcarine.features.store import FeatureSpace, FeatureStore
+from calcarine.features.vision_transformers import EMBEDDING, POOLS, VisionModel, load_vision_model
 from calcarine.stimuli import StimulusSet
 
 __all__ = ["SpaceName", "extract_spaces"]
@@ -38,6 +43,9 @@ _DENOISED = re.compile(
     r"(?:z_c|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
 )
 _NETWORK = re.compile(r"net:(?P<network>\w+):(?P<layer>[\w.]+)")
+_VISION = re.compile(
+    rf"hf:(?P<model>.+?)(?::(?P<layer>-?\d+|{EMBEDDING})(?::(?P<pool>{'|'.join(POOLS)}))?)?"
+)
 _PLAIN = ("z", "c", "labels")
 
 
@@ -56,7 +64,10 @@ class SpaceName:
     block : str or None
         Block of the U-Net; None for latents.
     network, layer : str or None
-        Image network and its layer; None for other spaces.
+        Image network of torchvision and its layer; None for other spaces.
+    model, pool : str or None
+        Vision model of transformers, whose layer is ``layer``, and what is taken of its tokens;
+        None for other spaces.
     """
 
     name: str
@@ -65,6 +76,13 @@ class SpaceName:
     block: str | None = None
     network: str | None = None
     layer: str | None = None
+    model: str | None = None
+    pool: str | None = None
+
+    @property
+    def by_network(self) -> bool:
+        """Whether a network other than the diffusion model makes the features."""
+        return self.network is not None or self.model is not None
 
     @classmethod
     def parse(cls, name: str) -> SpaceName:
@@ -80,6 +98,10 @@ class SpaceName:
         layer = _NETWORK.fullmatch(name)
         if layer:
             return cls(name, network=layer["network"], layer=layer["layer"])
+        vision = _VISION.fullmatch(name)
+        if vision:
+            own = vision["layer"] or EMBEDDING
+            return cls(name, layer=own, model=vision["model"], pool=vision["pool"])
         match = _DENOISED.fullmatch(name)
         try:
             strength = float(match["strength"]) if match else -1.0
@@ -88,8 +110,8 @@ class SpaceName:
         if not match or not 0 < strength <= 1 or (match["block"] and not match["when"]):
             raise SettingError(
                 f"There is no feature space {name}; write z, c, labels, z_c@0.6, z_c@0.8:early, "
-                "unet:mid_block@0.8:late or net:alexnet:features.5, with a strength above 0 and at "
-                "most 1."
+                "unet:mid_block@0.8:late, net:alexnet:features.5 or hf:facebook/dinov2-base, with "
+                "a strength above 0 and at most 1."
             )
         return cls(name, strength, match["when"], match["block"])
 
@@ -176,6 +198,11 @@ def extract_spaces(
         layers = [space for space in parsed if space.network == name]
         network = networks(name) if networks else load_network(name, model.device)
         arrays.update(_layers(network, layers, stimuli, store, batch_size))
+    for name in dict.fromkeys(space.model for space in parsed if space.model is not None):
+        vision = load_vision_model(name, model.device)
+        for space in parsed:
+            if space.model == name:
+                arrays.update(_embeddings(vision, space, stimuli, store, batch_size))
     return {space.name: arrays[space.name] for space in parsed}
 
 
@@ -207,6 +234,27 @@ def _layer(
     made_of = {"network": network.digest, "stimuli": stimuli.digest(), "layer": layer}
     wanted = FeatureSpace(space.name, made_of, lambda: extract(slice(0, 1))[space.name].shape[1:])
     return store.get_many([wanted], len(stimuli), extract, batch_size)
+
+
+def _embeddings(
+    vision: VisionModel, space: SpaceName, stimuli: StimulusSet, store: FeatureStore, batch: int
+) -> dict[str, Any]:
+    layer = str(space.layer)
+
+    def extract(rows: slice) -> dict[str, NDArray[np.float32]]:
+        images = stimuli.images(stimuli.ids[rows])
+        return {space.name: vision.features(images, layer, space.pool)}
+
+    extract(slice(0, 1))  # a mistake in the name is noticed before the store is touched
+    made_of = {
+        "model": vision.digest,
+        "preparation": vision.preparation,
+        "stimuli": stimuli.digest(),
+        "layer": layer,
+        "pool": space.pool,
+    }
+    wanted = FeatureSpace(space.name, made_of, lambda: extract(slice(0, 1))[space.name].shape[1:])
+    return store.get_many([wanted], len(stimuli), extract, batch)
 
 
 def _labels(stimuli: StimulusSet) -> NDArray[np.float32]:

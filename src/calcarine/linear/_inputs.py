@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calcarine.linear._backends import Ops, Runner, ops_for, runner_for
+from calcarine.linear._backends import NumpyOps, Ops, Runner, ops_for, runner_for
 from calcarine.linear._decomposed_predictors import FitSettings
 from calcarine.linear._predictors import (
     ComputedMatrix,
@@ -158,9 +158,9 @@ def check_inputs(
     if target_rows is not None and groups is None:
         groups = rows
     ops, run = ops_for(device), runner_for(client)
-    local = client is None and ops.device == "cpu"
+    local = client is None and isinstance(ops, NumpyOps)
     if block_size is None:
-        block_size = _large_block(x.shape, y.shape[0]) if local else _BLOCK
+        block_size = block_columns(x.shape, y.shape[0]) if local else _BLOCK
     block_size = check_count(block_size, 1, "block_size")
     precision = check_dtype(dtype, auto=_own_precision(x))
     splits = group_of_row = None
@@ -218,7 +218,7 @@ def _own_precision(x: Matrix) -> str:
     return "float32" if small else "float64"
 
 
-def _large_block(shape: tuple[int, ...], n_rows: int) -> int:
+def block_columns(shape: tuple[int, ...], n_rows: int) -> int:
     """Return a number of targets large enough for fast products and small enough for caches."""
     values, weights = max(n_rows, min(shape)), shape[1] / 4
     return int(min(max(_BLOCK_VALUES / max(values, weights), _BLOCK), 4 * _BLOCK))

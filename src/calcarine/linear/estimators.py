@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 
 from calcarine.linear._banded_inputs import column_spaces
-from calcarine.linear._results import predict_linear
+from calcarine.linear._results import edge_fractions, predict_linear, warn_at_edges
 from calcarine.linear._validation import (
     RidgeError,
     RidgeNotFittedError,
@@ -205,6 +206,33 @@ class RidgeCV(_LinearEstimator):
         self.edge_fractions_ = (result.edge_fraction_low, result.edge_fraction_high)
         self.solver_ = result.solver
         return self
+
+    def of_targets(self, targets: slice) -> RidgeCV:
+        """Return the fitted regression of some of the targets.
+
+        Parameters
+        ----------
+        targets : slice
+            Columns of the y that was fitted.
+
+        Returns
+        -------
+        RidgeCV
+            Its weights are a view; ``cv_curve_`` stays the mean over all targets.
+
+        Warns
+        -----
+        RidgeEdgeWarning
+            As in `calcarine.linear.ridge_cv`, about these targets.
+        """
+        check_fitted(self)
+        part = copy(self)
+        for name in ("coef_", "intercept_", "alpha_", "best_score_", "y_mean_"):
+            setattr(part, name, getattr(self, name)[targets])
+        best = np.searchsorted(self.alphas_, part.alpha_)
+        part.edge_fractions_ = edge_fractions(best, part.best_score_ > 0, len(self.alphas_))
+        warn_at_edges(*part.edge_fractions_, self.alphas_, "r2 above 0")
+        return part
 
 
 class BandedRidgeCV(_LinearEstimator):

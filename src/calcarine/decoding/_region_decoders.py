@@ -1,0 +1,204 @@
+"""What decoders of targets from regions of interest share."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from calcarine.brain import BrainDataset, Split
+from calcarine.decoding._fitted import check_fitted
+from calcarine.decoding.ridge_fits import TargetSummary, fit_together
+from calcarine.errors import DamagedFileError, SettingError, ShapeError
+from calcarine.files import read_json, write_text
+from calcarine.linear import RidgeCV
+from calcarine.linear import load as load_ridge
+from calcarine.linear import save as save_ridge
+
+__all__ = ["RegionDecoders"]
+
+Array = NDArray[Any]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+class RegionDecoders(BaseEstimator):  # type: ignore[misc]
+    """Linear decoders of several targets, each from one region; the base of those with names."""
+
+    _file = "targets.json"
+
+    alphas: Array | None
+    n_folds: int
+    intercept: bool
+    grouped: bool
+    device: str
+
+    rois_: dict[str, str]
+    ridge_: dict[str, RidgeCV]
+    shape_: dict[str, tuple[int, ...]]
+    summary_: dict[str, TargetSummary]
+
+    @classmethod
+    def _with_rois(cls, rois: dict[str, str]) -> Self:
+        """Return a decoder of these regions, not fitted."""
+        raise NotImplementedError
+
+    def _fit_targets(
+        self,
+        dataset: BrainDataset,
+        split: str | Split | None,
+        targets: Mapping[str, Array],
+        rois: Mapping[str, str],
+    ) -> Self:
+        wrong = [name for name in targets if not _NAME.fullmatch(name)]
+        if wrong:
+            raise SettingError(
+                f"'{wrong[0]}' cannot name a target; use letters, digits, '.', '-' and '_'."
+            )
+        ids = dataset.stimuli.ids
+        for name, values in targets.items():
+            if len(values) != len(ids):
+                raise ShapeError(
+                    f"{name} has {len(values)} rows for {len(ids)} stimuli; extract it again for "
+                    "all stimuli of the data set."
+                )
+        self.rois_ = dict(rois)
+        self.shape_ = {name: tuple(values.shape[1:]) for name, values in targets.items()}
+        fitted: dict[str, tuple[RidgeCV, TargetSummary]] = {}
+        for roi in dict.fromkeys(rois.values()):
+            fitted |= fit_together(
+                dataset.train(split, roi),
+                ids,
+                {name: np.asarray(targets[name][:]) for name in targets if rois[name] == roi},
+                self.alphas,
+                self.n_folds,
+                self.intercept,
+                self.grouped,
+                self.device,
+            )
+        self.ridge_ = {name: fitted[name][0] for name in targets}
+        self.summary_ = {name: fitted[name][1] for name in targets}
+        return self
+
+    def predict(
+        self, dataset: BrainDataset, split: str | Split | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Predict the fitted targets from averaged test responses, in the order of the test set.
+
+        Parameters
+        ----------
+        dataset : BrainDataset
+        split : str, Split or None
+            As in `fit`.
+
+        Returns
+        -------
+        dict of str to float32 array
+            By name of the target, of shape (n_test, ...).
+        """
+        check_fitted(self, "ridge_")
+        return {
+            name: self.predict_target(name, dataset.test(split, roi).data)
+            for name, roi in self.rois_.items()
+        }
+
+    def predict_target(self, name: str, responses: Array) -> NDArray[np.float32]:
+        """Predict one target.
+
+        Parameters
+        ----------
+        name : str
+        responses : array of shape (n, n_voxels) or (n_voxels,)
+            Responses of the target's region. Each row is predicted as if it came alone.
+
+        Returns
+        -------
+        float32 array of shape (n, ...), or (...) for a single response
+        """
+        check_fitted(self, "ridge_")
+        if name not in self.ridge_:
+            raise SettingError(f"This decoder predicts {' and '.join(self.ridge_)}, not {name}.")
+        if np.ndim(responses) == 1:
+            return np.asarray(self.predict_target(name, np.asarray(responses)[None])[0])
+        flat = self.ridge_[name].predict(responses)
+        shape = (len(responses), *self.shape_[name])
+        return np.asarray(flat.reshape(shape).astype(np.float32))
+
+    def reliability(self, name: str) -> NDArray[np.float64]:
+        """Return the cross-validated r2 inside the training data, shaped as the target."""
+        check_fitted(self, "ridge_")
+        return np.asarray(self.ridge_[name].best_score_).reshape(self.shape_[name])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the decoder as safetensors and JSON.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Created if it does not exist.
+        """
+        check_fitted(self, "ridge_")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {}
+        for name, ridge in self.ridge_.items():
+            save_ridge(ridge, folder / name)
+            about[name] = {
+                "roi": self.rois_[name],
+                "shape": list(self.shape_[name]),
+                "summary": asdict(self.summary_[name]),
+            }
+        write_text(folder / self._file, json.dumps(about, indent=2))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a decoder that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+
+        Raises
+        ------
+        DamagedFileError
+            If a file is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            about = read_json(folder / cls._file, finite=True)
+            rois = {name: str(entry["roi"]) for name, entry in about.items()}
+            if not all(_NAME.fullmatch(name) for name in rois):
+                raise ValueError("a target is named like a path")
+            self = cls._with_rois(rois)
+            self.rois_, self.shape_, self.summary_ = rois, {}, {}
+            for name in rois:
+                self.shape_[name] = tuple(int(side) for side in about[name]["shape"])
+                self.summary_[name] = TargetSummary(**about[name]["summary"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedFileError(
+                f"{folder} holds no decoder: {cls._file} is missing or damaged; fit it again."
+            ) from error
+        self.ridge_ = {name: self._load_ridge(folder, name) for name in rois}
+        return self
+
+    def _load_ridge(self, folder: Path, name: str) -> RidgeCV:
+        ridge = load_ridge(folder / name)
+        if not isinstance(ridge, RidgeCV):
+            raise DamagedFileError(
+                f"{folder / name} holds a {type(ridge).__name__} instead of the RidgeCV of a "
+                "decoder; fit it again."
+            )
+        if math.prod(self.shape_[name]) != np.size(ridge.best_score_):
+            raise DamagedFileError(
+                f"{folder} holds a decoder of {name} with a shape in {self._file} that is not the "
+                "shape of its weights; fit it again."
+            )
+        return ridge

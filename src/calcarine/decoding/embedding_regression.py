@@ -1,0 +1,129 @@
+"""Ridge regression from responses to any features of stimuli, such as image embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from calcarine.brain import BrainDataset, Split
+from calcarine.decoding._region_decoders import RegionDecoders
+from calcarine.errors import SettingError, ShapeError
+
+__all__ = ["EmbeddingRegression"]
+
+Array = NDArray[Any]
+
+
+class EmbeddingRegression(RegionDecoders):
+    """Linear decoders of features of stimuli, each from one region of interest.
+
+    The targets can be image embeddings, latents or whatever you have one vector or array of for
+    each stimulus. Targets of one region are fitted together: its responses are decomposed once,
+    however many targets there are. Each value of each target has a penalty of its own.
+
+    Parameters
+    ----------
+    rois : str or mapping of str to str
+        Region that predicts each target, by its name; or one region for all.
+    alphas : array, optional
+        Grid of ridge penalties; the default of :class:`calcarine.linear.RidgeCV` otherwise.
+    n_folds : int
+        Number of folds of the inner cross-validation, grouped by stimulus.
+    intercept, grouped : bool
+        See :func:`calcarine.decoding.ridge_fits.fit_ridge`.
+    device : str
+        Where ridge regressions are fitted: "cpu", or "cuda" or "cuda:N" for a CUDA GPU.
+
+    Attributes
+    ----------
+    rois_ : dict of str to str
+        Region of each fitted target.
+    ridge_ : dict of str to RidgeCV
+        Regression of each fitted target.
+    shape_ : dict of str to tuple of int
+        Shape of each target for one stimulus.
+    summary_ : dict of str to TargetSummary
+        Summary of each fit.
+
+    See Also
+    --------
+    LatentRegression : Decodes z and c of a diffusion model, for pictures.
+    retrieve : Finds the stimulus whose embedding is most similar to a decoded one.
+
+    Notes
+    -----
+    Ridge regression shrinks predictions towards the mean of the training stimuli, the more so the
+    less the responses tell. `retrieve` compares directions from that mean, which this does not
+    change.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> brain = ca.load_dataset("simulated", n_train=60, n_test=10)
+    >>> images = brain.stimuli.images() / 255
+    >>> targets = {"colour": images.mean((1, 2)), "layout": images.mean(3)[:, ::16, ::16]}
+    >>> decoder = ca.EmbeddingRegression({"colour": "early", "layout": "all"})
+    >>> decoded = decoder.fit(brain, None, targets).predict(brain)
+    >>> decoded["colour"].shape, decoded["layout"].shape
+    ((10, 3), (10, 4, 4))
+    """
+
+    def __init__(
+        self,
+        rois: str | Mapping[str, str] = "all",
+        alphas: Array | None = None,
+        n_folds: int = 5,
+        intercept: bool = True,
+        grouped: bool = True,
+        device: str = "cpu",
+    ) -> None:
+        self.rois = rois
+        self.alphas = alphas
+        self.n_folds = n_folds
+        self.intercept = intercept
+        self.grouped = grouped
+        self.device = device
+
+    def fit(
+        self, dataset: BrainDataset, split: str | Split | None, targets: Mapping[str, Array]
+    ) -> Self:
+        """Fit the decoders on the training trials of a split.
+
+        Parameters
+        ----------
+        dataset : BrainDataset
+            Responses and stimuli of one subject.
+        split : str, Split or None
+            A split of the data set, or its name; None takes the first.
+        targets : mapping of str to array of shape (n_stimuli, ...)
+            One row for each of ``dataset.stimuli.ids``, in memory or stored.
+
+        Returns
+        -------
+        EmbeddingRegression
+            The fitted decoder itself.
+
+        Raises
+        ------
+        ShapeError
+            If a target has another number of rows than the data set has stimuli, or there is no
+            target.
+        SettingError
+            If a target has no region, or its name is no plain word.
+        """
+        if not targets:
+            raise ShapeError("There is no target to decode; give at least one array.")
+        rois = dict.fromkeys(targets, self.rois) if isinstance(self.rois, str) else self.rois
+        without = [name for name in targets if name not in rois]
+        if without:
+            raise SettingError(
+                f"The target '{without[0]}' has no region; add it to rois, or give one region for "
+                "all targets."
+            )
+        return self._fit_targets(dataset, split, targets, {name: rois[name] for name in targets})
+
+    @classmethod
+    def _with_rois(cls, rois: dict[str, str]) -> Self:
+        return cls(rois)
