@@ -44,6 +44,8 @@ def test_ranks_are_those_of_a_loop_in_any_blocks(monkeypatch, metric, hubs, bloc
     forward = [rankdata(-row)[i] for i, row in enumerate(table)]
     backward = [rankdata(-table[:, i])[i] for i in range(20)]
     np.testing.assert_array_equal(found.rank, forward)
+    others = [[rankdata(-row)[i] for row in table] for i in range(20)]
+    np.testing.assert_array_equal(found.places, others)
     np.testing.assert_array_equal(found.backward_rank, backward)
     order = np.argsort(-table, axis=1)
     assert found.nearest == tuple(tuple(NAMES[j] for j in row[:4]) for row in order)

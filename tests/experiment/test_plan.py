@@ -269,7 +269,7 @@ def test_a_run_on_the_command_line_says_its_plan_and_reports_it(tmp_path):
     report = (out / "report.html").read_text()
     assert "Time and memory of the stages" in report
     took = manifest["plan"]["reconstruct"]["seconds"]
-    assert f"{took:.1f} s" in report
+    assert f"({took:.1f} s)" in report
     # A plan of the finished run computes nothing.
     result = CliRunner().invoke(app, ["plan", str(out)])
     assert result.exit_code == 0 and "nothing is left" in result.output

@@ -17,9 +17,12 @@ def print_scores(run: Path) -> None:
 
 def print_result(run: Path) -> None:
     """Print the main scores and notes of a run, the outcome of its audit and its pages."""
+    from calcarine.reporting.retrieval_section import retrieval_lines
     from calcarine.reporting.run_records import read_audit, read_notes
 
     print_scores(run)
+    for line in retrieval_lines(run):
+        print(line)
     for note in read_notes(run):
         print(f"Note: {note}")
     if (audit := read_audit(run)) is not None:

@@ -27,9 +27,10 @@ class Retrieval:
 
     Attributes
     ----------
-    rank : float array of shape (n,)
-        Forward retrieval: place of the right picture of the gallery, by its similarity to the
-        decoded embedding; 1 is best. Pictures of equal similarity share the mean of their places.
+    places : float array of shape (n, n)
+        Row i, column j: place in the gallery of the right picture of stimulus i, by its similarity
+        to what is decoded for stimulus j; 1 is best. Pictures of equal similarity share the mean
+        of their places. The diagonal is `rank`; the other entries show what other responses find.
     backward_rank : float array of shape (n,)
         Backward retrieval: place of the right decoded embedding among all of them, by similarity
         to the picture.
@@ -44,12 +45,17 @@ class Retrieval:
         without hubs, pictures that are similar to almost everything; large with them.
     """
 
-    rank: NDArray[np.float64]
+    places: NDArray[np.float64]
     backward_rank: NDArray[np.float64]
     nearest: tuple[tuple[str, ...], ...]
     similarity: NDArray[np.float32]
     gallery_size: int
     hubness: float
+
+    @property
+    def rank(self) -> NDArray[np.float64]:
+        """Forward retrieval: place of each right picture by its own decoded embedding."""
+        return np.asarray(np.diag(self.places))
 
     def top(self, k: int = 1, *, backward: bool = False) -> float:
         """Return the share of stimuli whose rank is at most k.
@@ -73,12 +79,17 @@ class Retrieval:
         return float(np.median(self.rank))
 
     @property
+    def percentiles(self) -> NDArray[np.float64]:
+        """Share of the other pictures that are less similar, for all entries of `places`."""
+        return np.asarray((self.gallery_size - self.places) / (self.gallery_size - 1))
+
+    @property
     def rank_percentile(self) -> float:
         """Mean share of the other pictures that are less similar than the right one.
 
         By chance 0.5; in a gallery of the test pictures it is two-way identification.
         """
-        return float(np.mean((self.gallery_size - self.rank) / (self.gallery_size - 1)))
+        return float(np.diag(self.percentiles).mean())
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -193,12 +204,12 @@ def retrieve(
         inside = np.flatnonzero((places >= rows.start) & (places < rows.stop))
         own[:, inside] = similar[:, places[inside] - rows.start]
     own -= offset[places]
-    rank = _Ranks(np.diag(own).copy(), k)
+    rank = _Ranks(own, k)
     for rows, block in pictures.blocks(len(queries)):
         rank.add(queries @ block.T - offset[rows], rows.start)
     hits = np.bincount(rank.among_nearest(_NEIGHBOURS), minlength=len(pictures.ids))
     return Retrieval(
-        rank=rank.ranks(),
+        places=rank.places().T,
         backward_rank=_own_ranks(own),
         nearest=tuple(tuple(pictures.ids[at] for at in row) for row in rank.best[:, :k]),
         similarity=(rank.similar[:, :k]).astype(np.float32),
@@ -278,20 +289,25 @@ class _Gallery:
 
 
 class _Ranks:
-    """Ranks of the right pictures and the nearest ones, over blocks of the gallery."""
+    """Places of the right pictures and the nearest ones, over blocks of the gallery.
+
+    Rows are decoded embeddings, columns right pictures.
+    """
 
     def __init__(self, right: NDArray[np.float64], k: int) -> None:
         self.right = right
-        self.above = np.zeros(len(right))
-        self.equal = np.zeros(len(right))
+        self.above = np.zeros(right.shape)
+        self.equal = np.zeros(right.shape)
         self.keep = max(k, _NEIGHBOURS)
         self.best = np.zeros((len(right), 0), np.int64)
         self.similar = np.zeros((len(right), 0))
 
     def add(self, similar: NDArray[np.float64], start: int) -> None:
-        right = self.right[:, None]
-        self.above += (similar > right + _ROUNDING).sum(1)
-        self.equal += (np.abs(similar - right) <= _ROUNDING).sum(1)
+        for row, values in enumerate(np.sort(similar, axis=1)):
+            right = self.right[row]
+            not_above = np.searchsorted(values, right + _ROUNDING, side="right")
+            self.above[row] += len(values) - not_above
+            self.equal[row] += not_above - np.searchsorted(values, right - _ROUNDING)
         some = np.broadcast_to(np.arange(similar.shape[1]), similar.shape)
         if similar.shape[1] > self.keep:
             some = np.argpartition(-similar, self.keep - 1, axis=1)[:, : self.keep]
@@ -302,7 +318,7 @@ class _Ranks:
         self.similar = np.take_along_axis(together, order, axis=1)
         self.best = np.take_along_axis(places, order, axis=1)
 
-    def ranks(self) -> NDArray[np.float64]:
+    def places(self) -> NDArray[np.float64]:
         return 1 + self.above + (self.equal - 1) / 2
 
     def among_nearest(self, count: int) -> NDArray[np.int64]:

@@ -99,10 +99,7 @@ class Calibration:
         if name in ("guided step", "plain step"):
             return self._denoising(model or work.model, guided=name.startswith("guided"))
         if name in ("decode", "decode z"):
-            shape = (model or work.model).latent_shape
-            if name == "decode z":
-                side = work.latent_size // work.model.downscale
-                shape = shape[0], side, side
+            shape = work.z_shape if name == "decode z" else (model or work.model).latent_shape
             return self._decoding(model or work.model, shape)
         if name in ("encode", "encode z"):
             size = work.latent_size if name == "encode z" else (model or work.model).image_size

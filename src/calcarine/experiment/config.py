@@ -20,6 +20,7 @@ __all__ = [
     "ComputeConfig",
     "DatasetConfig",
     "DecoderConfig",
+    "EmbeddingsConfig",
     "EncodingConfig",
     "EvaluationConfig",
     "Experiment",
@@ -28,6 +29,7 @@ __all__ = [
     "RidgeConfig",
     "RoiConfig",
     "SearchConfig",
+    "TargetConfig",
     "check_denoises",
 ]
 
@@ -328,6 +330,57 @@ class EvaluationConfig(_Section):
     ceiling_samples: int = Field(1, ge=1, description="Samples of each stimulus for ceilings.")
 
 
+class TargetConfig(_Section):
+    """A feature space that is decoded from a region."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the target, part of file names."
+    )
+    space: str = Field(
+        description="Feature space: hf:MODEL:LAYER:POOL, net:NETWORK:LAYER, z, c, or your own "
+        "array as file:PATH (.npy or .npz, a row for each stimulus)."
+    )
+    roi: str = Field("all", description=f"Region that predicts it: {_REGION}.")
+
+    @field_validator("space")
+    @classmethod
+    def _holds_from_everywhere(cls, value: str) -> str:
+        # A run may be continued from another folder.
+        if not value.startswith("file:"):
+            return value
+        return f"file:{Path(value.removeprefix('file:')).expanduser().absolute()}"
+
+    @property
+    def file(self) -> str | None:
+        """The file of features of your own, None for other spaces."""
+        return self.space.removeprefix("file:") if self.space.startswith("file:") else None
+
+
+class EmbeddingsConfig(_Section):
+    """Decoding features of stimuli, such as image embeddings, and retrieving the stimuli."""
+
+    targets: list[TargetConfig] = Field(
+        default_factory=list, description="What is decoded; without any, nothing is retrieved."
+    )
+    metric: Literal["cosine", "correlation"] = Field(
+        "cosine", description="Similarity about the training mean by which pictures are retrieved."
+    )
+    hubs: Literal["keep", "csls"] = Field(
+        "keep",
+        description="csls: retrieve pictures less often that are similar to all decoded "
+        "embeddings; the result for one stimulus then depends on the others.",
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _have_own_names(cls, value: list[TargetConfig]) -> list[TargetConfig]:
+        names = [target.name for target in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two targets have the name '{twice}'; give each its own")
+        return value
+
+
 class EncodingConfig(_PenaltyGrid):
     """Voxel-wise encoding models (Takagi & Nishimoto 2023, section 3.4)."""
 
@@ -435,6 +488,9 @@ class Experiment(_Section):
         GenerationConfig(), description="How pictures are made from decoded latents."
     )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="Scores and audit.")
+    embeddings: EmbeddingsConfig = Field(
+        EmbeddingsConfig(), description="Decoded features of stimuli, and retrieval by them."
+    )
     encoding: EncodingConfig = Field(EncodingConfig(), description="Voxel-wise encoding models.")
     visdec: VisDecConfig = Field(VisDecConfig(), description="Vis-Dec, in its three phases.")
 

@@ -32,6 +32,7 @@ __all__ = [
     "pretrain_key",
     "reconstruct_key",
     "report_key",
+    "retrieve_key",
     "stage_keys",
     "training_key",
     "training_length",
@@ -112,6 +113,22 @@ def fit_key(config: Experiment, digests: Digests, before: Keys) -> str:
     )
 
 
+def retrieve_key(config: Experiment, digests: Digests, before: Keys) -> str:
+    """Return the key of decoded features and of the stimuli that are retrieved by them."""
+    targets = config.embeddings.targets
+    latents = any(target.space in ("z", "c") for target in targets)
+    return content_key(
+        "retrieve",
+        digests.dataset,
+        digests.latents if latents else None,
+        config.embeddings.model_dump(mode="json"),
+        config.ridge.model_dump(exclude={"enabled"}),
+        digests.splits,
+        config.evaluation.model_dump(include={"n_boot", "n_permutations", "seed"}),
+        [digests.contents.get(target.file) for target in targets if target.file],
+    )
+
+
 def pretrain_key(config: Experiment, digests: Digests, before: Keys) -> str:
     """Return the key of Vis-Dec's first phase."""
     return _phase_key(config, digests, "pretrain")
@@ -160,7 +177,8 @@ def audit_key(config: Experiment, digests: Digests, before: Keys) -> str:
 
 def report_key(config: Experiment, digests: Digests, before: Keys) -> str:
     """Return the key of the report."""
-    return content_key("report", before["evaluate"], config.evaluation.audit)
+    retrieved = [before["retrieve"]] if "retrieve" in before else []
+    return content_key("report", before["evaluate"], config.evaluation.audit, *retrieved)
 
 
 def training_key(config: Experiment, digests: Digests, phase: str) -> str:

@@ -128,7 +128,7 @@ def _walk(part: type, prefix: str, values: Any) -> Iterator[Setting]:
         yield Setting(key, _shown(value), _type_name(kind, info), info.description or "")
         item = get_args(kind)[0] if get_origin(kind) is list else None
         if item is not None and _is_section(item):
-            yield from _walk(item, f"{key}[].", item().model_dump(mode="json"))
+            yield from _walk(item, f"{key}[].", item.model_construct().model_dump(mode="json"))
 
 
 def _fields(part: type) -> Iterator[tuple[str, Any, FieldInfo]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from calcarine.decoding import PixelRegression
 from calcarine.experiment.encoding_maps import analysis_plan
+from calcarine.experiment.feature_files import read_feature_file
 from calcarine.experiment.stage import PHASES
 from calcarine.experiment.visdec_training import phase_steps
 from calcarine.features import FeatureStore, extract_spaces
@@ -148,28 +150,10 @@ def _width(work: Workspace, name: str) -> int:
     if name == "c":
         return math.prod(work.model.context_shape)
     if space.block is not None:
-        return math.prod(_block_shapes(work)[space.block])
+        return math.prod(work.block_shapes[space.block])
     if space.by_network:
         return 0  # known when the network has been loaded
-    return math.prod(_latent_shape(work))
-
-
-def _latent_shape(work: Workspace) -> tuple[int, int, int]:
-    side = work.latent_size // work.model.downscale
-    return work.model.latent_shape[0], side, side
-
-
-def _block_shapes(work: Workspace) -> dict[str, tuple[int, ...]]:
-    """Return the shape of what each block of the U-Net gives for one stimulus."""
-    from calcarine.diffusion.trajectory import block_names, record_trajectory
-
-    model, names = work.model, block_names(work.model)
-    z = np.zeros((1, *_latent_shape(work)), np.float32)
-    c = np.zeros((1, *model.context_shape), np.float32)
-    found = record_trajectory(
-        model, c, ["-"], z, blocks=names, blocks_at=[0], steps=1, strength=1.0, guidance=1.0
-    )
-    return {name: found.activations[name, 0].shape[1:] for name in names}
+    return math.prod(work.z_shape)
 
 
 def _fit_cost(work: Workspace) -> StageCost:
@@ -209,7 +193,7 @@ def _targets(work: Workspace) -> dict[str, tuple[str, int]]:
     """Return region and number of values of each target that is decoded."""
     config, found = work.config, {}
     if config.ridge.enabled:
-        found["z"] = work.roi["z"], math.prod(_latent_shape(work))
+        found["z"] = work.roi["z"], math.prod(work.z_shape)
         found["c"] = work.roi["c"], math.prod(work.model.context_shape)
     if config.evaluation.direct_ridge:
         side = min(_picture_side(work), PixelRegression().max_side)
@@ -298,7 +282,34 @@ def _latent_values(work: Workspace) -> int:
     """Return the number of values of z and c of one stimulus that a run holds."""
     if not work.config.makes_latents:
         return 0
-    return math.prod(_latent_shape(work)) + math.prod(work.model.context_shape)
+    return math.prod(work.z_shape) + math.prod(work.model.context_shape)
+
+
+def _retrieve_cost(work: Workspace) -> StageCost:
+    """Return what decoding features of stimuli costs."""
+    store, stimuli = _Missing(work.store), work.dataset.stimuli
+    targets = work.config.embeddings.targets
+    names = [t.space for t in targets if t.file is None]
+    latents = [name for name in names if not SpaceName.parse(name).by_network]
+    extract_spaces(latents, work.model, stimuli, store, latents=work.latent_settings)
+    found = _extraction(work, store)
+    widths = {t.name: _width(work, t.space) for t in targets if t.space in latents}
+    widths |= {
+        t.name: math.prod(read_feature_file(t.name, Path(t.file), stimuli).shape[1:])
+        for t in targets
+        if t.file
+    }
+    fits = [
+        (f"decoder of {t.name}", 1, _decoder(work, split, t.roi, widths[t.name]))
+        for split in work.splits
+        for t in targets
+        if t.name in widths
+    ]
+    voxels = max(int(work.dataset.roi_mask(t.roi).sum()) for t in targets)
+    disk = _FLOAT * voxels * sum(widths.values()) * len(work.splits)
+    arrays = 2 * _FLOAT * len(stimuli) * sum(widths.values())
+    unknown = tuple(f"features and decoder of {t.name}" for t in targets if t.name not in widths)
+    return StageCost(found.parts, tuple(fits), arrays, found.disk + disk, unknown)
 
 
 def _evaluate_cost(work: Workspace) -> StageCost:
@@ -430,6 +441,7 @@ _COSTS: dict[str, Callable[[Workspace], StageCost]] = {
     "evaluate": _evaluate_cost,
     "audit": _audit_cost,
     "report": _report_cost,
+    "retrieve": _retrieve_cost,
     "encode": _encode_cost,
     **{phase: partial(_phase_cost, phase=phase) for phase in PHASES},
 }

@@ -114,6 +114,12 @@ def _audit(work: Workspace) -> None:
         advance(1)
 
 
+def _retrieve(work: Workspace) -> None:
+    from calcarine.experiment.retrieval import retrieve_stimuli
+
+    retrieve_stimuli(work)
+
+
 def _report(work: Workspace) -> None:
     from calcarine.experiment.manifest import write_manifest
     from calcarine.experiment.reconstructions import finished_pictures
@@ -204,6 +210,15 @@ _ALL = (
         batches=False,
     ),
     _AUDIT,
+    Stage(
+        name="retrieve",
+        title="Decode features of stimuli in a run, and retrieve the stimuli by them.",
+        run=_retrieve,
+        key=keys.retrieve_key,
+        enabled=lambda config: bool(config.embeddings.targets),
+        switches=("embeddings.targets",),
+        outputs=("retrieval",),
+    ),
     Stage(
         name="report",
         title="Write the report of a run.",

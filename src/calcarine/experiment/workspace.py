@@ -17,6 +17,7 @@ from calcarine.decoding import Decoder, load_decoder, make_decoder
 from calcarine.devices import Compute, resolve_device, resolve_precision
 from calcarine.diffusion import LatentDiffusion, load_model
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
+from calcarine.diffusion.trajectory import block_names, record_trajectory
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
@@ -149,6 +150,22 @@ class Workspace:
         own = self.model.image_size
         return self.config.generation.latent_size or (320 if own == 512 else own)
 
+    @property
+    def z_shape(self) -> tuple[int, int, int]:
+        """Shape of z of one stimulus."""
+        side = self.latent_size // self.model.downscale
+        return self.model.latent_shape[0], side, side
+
+    @cached_property
+    def block_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of what each block of the U-Net gives for one stimulus."""
+        names = block_names(self.model)
+        z = np.zeros((1, *self.z_shape), np.float32)
+        c = np.zeros((1, *self.model.context_shape), np.float32)
+        options: dict[str, Any] = {"steps": 1, "strength": 1.0, "guidance": 1.0}
+        found = record_trajectory(self.model, c, ["-"], z, blocks=names, blocks_at=[0], **options)
+        return {name: found.activations[name, 0].shape[1:] for name in names}
+
     @cached_property
     def splits(self) -> tuple[Split, ...]:
         """The split that the settings name, or all splits of the data set."""
@@ -198,6 +215,8 @@ class Workspace:
         used = {f"roi.{name}": region for name, region in chosen.items()}
         used |= {"visdec.roi": visdec.roi} if visdec.enabled else {}
         used |= {"encoding.roi": encoding.roi} if encoding.enabled else {}
+        targets = self.config.embeddings.targets
+        used |= {f"embeddings.targets[{t.name}].roi": t.roi for t in targets}
         for setting, region in used.items():
             self._check_region(setting, region)
         return chosen
@@ -377,7 +396,8 @@ class Workspace:
     def _contents(self) -> dict[str, Any]:
         """Content of files and folders that the settings name."""
         visdec = self.config.visdec
-        files = self.config.encoding.feature_files.values()
+        files = list(self.config.encoding.feature_files.values())
+        files += [target.file for target in self.config.embeddings.targets if target.file]
         own = {name: digest_content(Path(name)) for name in files}
         if not visdec.enabled:
             return own

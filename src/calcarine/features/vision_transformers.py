@@ -19,7 +19,7 @@ from calcarine.diffusion.model_folder import download
 from calcarine.errors import DamagedFileError, MissingFileError, SettingError, out_of_memory
 from calcarine.files import digest_file, read_json
 
-__all__ = ["EMBEDDING", "POOLS", "VisionModel", "load_vision_model"]
+__all__ = ["EMBEDDING", "MINI", "POOLS", "VisionModel", "load_vision_model"]
 
 EMBEDDING = "embedding"
 """The layer that is a model's own embedding of a picture."""
@@ -38,6 +38,9 @@ _KINDS = {
     "vit": ("ViTModel", 1),
     "vit_mae": ("ViTMAEModel", 1),
 }
+MINI = Path(__file__).parents[1] / "visdec" / "mini_mae"
+"""The bundled ViT-MAE."""
+
 _CONFIG, _PREPARE = "config.json", "preprocessor_config.json"
 _PREPARED_AT_ONCE = 64
 # Weights of other parts of the models whose vision part is loaded.
@@ -177,7 +180,8 @@ def load_vision_model(source: str | Path, device: str | torch.device | None = No
     Parameters
     ----------
     source : str or Path
-        Folder with ``config.json``, ``preprocessor_config.json`` and safetensors, or a hub id such
+        ``"mini"``, the bundled ViT-MAE that was trained on scenes and digits of 64 px; a folder
+        with ``config.json``, ``preprocessor_config.json`` and safetensors, or a hub id such
         as ``openai/clip-vit-large-patch14`` or ``facebook/dinov2-base``. CLIP, SigLIP (also those
         of version 2 with a fixed resolution), DINOv2, ViT and ViT-MAE are known.
     device : str or torch.device, optional
@@ -253,12 +257,12 @@ def load_vision_model(source: str | Path, device: str | torch.device | None = No
 
 def _folder(source: str | Path) -> Path:
     """Return the folder of a model; download it if it is a hub id that is not in the cache."""
-    place = Path(source)
+    place = MINI if str(source) == "mini" else Path(source)
     if not place.is_dir():
         parts = str(source).split("/")
         if len(parts) != 2 or not all(parts) or str(source).startswith("."):
             raise MissingFileError(
-                f"There is no vision model at '{source}': give a folder, or a hub id such as "
+                f"There is no vision model at '{source}': give mini, a folder, or a hub id such as "
                 "facebook/dinov2-base."
             )
         place = download(str(source), [_CONFIG, _PREPARE, "*.safetensors"])

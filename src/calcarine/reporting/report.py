@@ -13,6 +13,8 @@ from calcarine.reporting import shown_stimuli as picking
 from calcarine.reporting.audit_page import VERDICT_CLASSES
 from calcarine.reporting.html_pages import data_uri, environment, small_png
 from calcarine.reporting.report_terms import judge_names, judges_text, report_terms
+from calcarine.reporting.retrieval_section import HEADINGS as RETRIEVAL_HEADINGS
+from calcarine.reporting.retrieval_section import read_retrieval
 from calcarine.reporting.run_records import (
     RunRecord,
     main_method,
@@ -110,6 +112,8 @@ def build_report(run: Path) -> Path:
         bottleneck_judges=judges_text(judges_of(curve)),
         curve=curve_rows(curve),
         curve_headings=HEADINGS,
+        retrieval=read_retrieval(record.folder),
+        retrieval_headings=RETRIEVAL_HEADINGS,
         notes=read_notes(record.folder),
     )
     write_bytes(record.folder / "figures" / "scores.png", plot)
@@ -294,18 +298,18 @@ def _versions(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def _times(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return stage, time, planned time, memory and planned memory of each stage."""
+    """Return stage, time and memory of each stage, with those of the plan in brackets."""
     memory, plan = _mapping(manifest, "memory"), _mapping(manifest, "plan")
     rows = []
     for stage, seconds in _mapping(manifest, "times").items():
         planned = plan.get(stage, {})
-        values = [seconds, planned.get("seconds"), memory.get(stage), planned.get("memory")]
-        texts = [_duration, _duration, _size, _size]
-        cells = [
-            "–" if value is None else text(float(value))
-            for text, value in zip(texts, values, strict=True)
-        ]
-        rows.append((str(stage), *cells))
+        time, size = _duration(float(seconds)), "–"
+        if planned.get("seconds") is not None:
+            time += f" ({_duration(float(planned['seconds']))})"
+        if stage in memory:
+            size = _size(float(memory[stage]))
+            size += f" ({_size(float(planned['memory']))})" if "memory" in planned else ""
+        rows.append((str(stage), time, size))
     return rows
 
 

@@ -1,0 +1,196 @@
+"""Decoded features of a run, and the stimuli that are retrieved by them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from calcarine.brain import Split
+from calcarine.decoding import EmbeddingRegression, Retrieval, retrieve
+from calcarine.evaluation.statistics.intervals import bootstrap_interval
+from calcarine.evaluation.statistics.permutation import permutation_test
+from calcarine.experiment.feature_files import read_feature_file
+from calcarine.features import extract_spaces
+from calcarine.files import atomic_write, write_text
+
+if TYPE_CHECKING:
+    from calcarine.experiment.workspace import Workspace
+
+__all__ = ["GALLERIES", "SHOWN", "retrieve_stimuli"]
+
+SHOWN = 6
+"""Number of stimuli whose nearest pictures the report shows."""
+
+GALLERIES = {"test": "test stimuli of the split", "all": "all stimuli of the data set"}
+"""Pictures among which stimuli are retrieved, and what they are."""
+
+
+def retrieve_stimuli(work: Workspace) -> None:
+    """Decode all targets of every split and retrieve the test stimuli.
+
+    Writes ``retrieval/``: the decoders and ``decoded.safetensors`` of each split, ranks and nearest
+    pictures of each stimulus (``stimuli.parquet``), and scores (``summary.json``).
+    """
+    config, folder = work.config.embeddings, work.run.path / "retrieval"
+    features = _features(work)
+    found: dict[tuple[str, str], list[Retrieval]] = {}
+    with work.progress.track("Retrieval", len(work.splits)) as advance:
+        for split in work.splits:
+            for name, values in _decoded(work, split, features, folder / split.name).items():
+                for gallery in GALLERIES:
+                    one = _retrieved(work, split, values, features[name], gallery)
+                    found.setdefault((name, gallery), []).append(one)
+            advance(1)
+    _show(work, found, folder / "pictures")
+    rows = [row for key, parts in found.items() for row in _stimuli(work.splits, *key, parts)]
+    with atomic_write(folder / "stimuli.parquet") as partial:
+        pd.DataFrame(rows).to_parquet(partial)
+    evaluation, spaces = work.config.evaluation, {t.name: t for t in config.targets}
+    scores = [
+        {
+            "target": name,
+            "space": spaces[name].space,
+            "roi": spaces[name].roi,
+            "gallery": gallery,
+            **_scores(parts, evaluation.n_boot, evaluation.n_permutations, evaluation.seed),
+        }
+        for (name, gallery), parts in found.items()
+    ]
+    content = {"scores": scores, "metric": config.metric, "hubs": config.hubs}
+    write_text(folder / "summary.json", json.dumps(content, indent=1))
+
+
+def _decoded(
+    work: Workspace, split: Split, features: Mapping[str, NDArray[Any]], folder: Path
+) -> dict[str, NDArray[Any]]:
+    """Return what is decoded for the test stimuli of a split; fitted only if it is not there."""
+    from safetensors.numpy import load_file, save_file
+
+    made, file = work.run.made("retrieve"), folder / "decoded.safetensors"
+    if made.holds_below(folder):
+        return dict(load_file(file))
+    shutil.rmtree(folder, ignore_errors=True)
+    rois = {target.name: target.roi for target in work.config.embeddings.targets}
+    decoder = EmbeddingRegression(rois, **work.ridge_options).fit(work.dataset, split, features)
+    decoded = decoder.predict(work.dataset, split)
+    decoder.save(folder)
+    with atomic_write(file) as partial:
+        save_file(decoded, partial)
+    made.add(each for each in folder.rglob("*") if each.is_file())
+    return decoded
+
+
+def _features(work: Workspace) -> dict[str, NDArray[np.float32]]:
+    """Return the features of every target, a row for each stimulus."""
+    targets, stimuli = work.config.embeddings.targets, work.dataset.stimuli
+    # Files first: a mistake in one is noticed before networks are loaded.
+    own = {t.name: read_feature_file(t.name, Path(t.file), stimuli) for t in targets if t.file}
+    names = [target.space for target in targets if target.file is None]
+    made = extract_spaces(
+        names,
+        work.model,
+        stimuli,
+        work.store,
+        latents=work.latent_settings,
+        batch_size=work.config.generation.batch_size,
+    )
+    return {
+        target.name: own[target.name] if target.file else np.asarray(made[target.space][:])
+        for target in targets
+    }
+
+
+def _retrieved(
+    work: Workspace, split: Split, decoded: NDArray[Any], features: NDArray[Any], gallery: str
+) -> Retrieval:
+    stimuli, config = work.dataset.stimuli, work.config.embeddings
+    ids: Sequence[str] = split.test if gallery == "test" else stimuli.ids
+    return retrieve(
+        decoded,
+        features[stimuli.rows(ids)],
+        split.test,
+        ids,
+        mean=features[stimuli.rows(split.train)].mean(0, dtype=np.float64),
+        metric=config.metric,
+        hubs=config.hubs,
+    )
+
+
+def _stimuli(
+    splits: Sequence[Split], name: str, gallery: str, parts: Sequence[Retrieval]
+) -> list[dict[str, Any]]:
+    """Return a row for each stimulus: its ranks and the pictures nearest to what was decoded."""
+    return [
+        {
+            "target": name,
+            "gallery": gallery,
+            "split": split.name,
+            "id": key,
+            "rank": part.rank[row],
+            "backward_rank": part.backward_rank[row],
+            "gallery_size": part.gallery_size,
+            "nearest": list(part.nearest[row]),
+        }
+        for split, part in zip(splits, parts, strict=True)
+        for row, key in enumerate(split.test)
+    ]
+
+
+def _show(
+    work: Workspace, found: Mapping[tuple[str, str], Sequence[Retrieval]], folder: Path
+) -> None:
+    """Keep the pictures that the report shows, and which these are (``shown.json``)."""
+    split, stimuli = work.splits[0], work.dataset.stimuli
+    order = np.random.default_rng(work.config.evaluation.seed).permutation(len(split.test))
+    chosen = sorted(int(row) for row in order[:SHOWN])
+    shown = {
+        name: [[split.test[row], *parts[0].nearest[row]] for row in chosen]
+        for (name, gallery), parts in found.items()
+        if gallery == "all"
+    }
+    needed = list(dict.fromkeys(key for rows in shown.values() for row in rows for key in row))
+    files = {key: f"{number}.png" for number, key in enumerate(needed)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, image in zip(needed, stimuli.images(needed), strict=True):
+        with atomic_write(folder / files[key]) as partial:
+            Image.fromarray(image).save(partial, format="PNG")
+    write_text(folder / "shown.json", json.dumps({"rows": shown, "files": files}))
+
+
+def _scores(
+    parts: Sequence[Retrieval], n_boot: int, n_permutations: int, seed: int
+) -> Mapping[str, Any]:
+    """Return scores over all splits, with an interval over stimuli and a permutation p."""
+    rank = np.concatenate([part.rank for part in parts])
+    backward = np.concatenate([part.backward_rank for part in parts])
+    sizes = [part.gallery_size for part in parts]
+    groups = np.repeat(np.arange(len(parts)), [len(part.rank) for part in parts])
+    # Responses are exchanged within their split only.
+    table = np.full((len(rank), len(rank)), np.nan)
+    for number, part in enumerate(parts):
+        rows = np.flatnonzero(groups == number)
+        table[np.ix_(rows, rows)] = part.percentiles
+    own = np.diag(table)
+    low, high = bootstrap_interval(own, n_boot, seed=seed)
+    return {
+        "stimuli": len(rank),
+        "gallery_size": int(np.median(sizes)),
+        "top-1": float(np.mean(rank <= 1)),
+        "top-1 chance": float(np.mean([1 / size for size in sizes])),
+        "top-5": float(np.mean(rank <= 5)),
+        "median rank": float(np.median(rank)),
+        "rank percentile": float(own.mean()),
+        "ci_low": low,
+        "ci_high": high,
+        "p": permutation_test(table, n_permutations, seed, groups).p,
+        "backward top-1": float(np.mean(backward <= 1)),
+        "hubness": float(np.mean([part.hubness for part in parts])),
+    }

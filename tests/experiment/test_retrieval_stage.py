@@ -1,0 +1,186 @@
+"""Decoded features and retrieval in a run."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+import calcarine as ca
+from calcarine.cli._print import print_result
+from calcarine.cli.main import app
+from calcarine.decoding import EmbeddingRegression
+from calcarine.errors import CalcarineError
+from calcarine.experiment import load_experiment, run_experiment, run_stage
+from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.stage_costs import stage_cost
+from calcarine.experiment.workspace import Workspace
+
+QUICK = [
+    "dataset.options={n_train: 60, n_test: 12, n_early: 60, n_ventral: 60, n_other: 4}",
+    "generation.steps=2",
+    "generation.samples=1",
+    "generation.candidates=0",
+    "evaluation.n_boot=100",
+    "evaluation.n_permutations=200",
+    "evaluation.audit=false",
+    "evaluation.ceilings=false",
+]
+
+
+def targets(folder, pixels):
+    np.save(folder / "layout.npy", pixels)
+    return (
+        f"embeddings.targets=[{{name: layout, space: 'file:{folder / 'layout.npy'}', roi: early}}, "
+        "{name: z, space: z, roi: early}, {name: text, space: c, roi: ventral}]"
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retrieval")
+    brain = ca.load_dataset("simulated", n_train=60, n_test=12, n_early=60, n_ventral=60, n_other=4)
+    pixels = brain.stimuli.images()[:, ::8, ::8].astype(np.float32)
+    settings = [*QUICK, targets(folder, pixels)]
+    return run_experiment(load_experiment("takagi", None, settings), folder / "run"), brain, pixels
+
+
+def test_scores_are_those_of_decoder_and_retrieval_by_hand(run):
+    done, brain, pixels = run
+    (split,) = brain.splits
+    work = Workspace(RunDirectory(done.path))
+    decoder = EmbeddingRegression("early", **work.ridge_options)
+    decoded = decoder.fit(brain, split, {"layout": pixels}).predict(brain, split)["layout"]
+    stored = load_file(done.path / "retrieval" / split.name / "decoded.safetensors")
+    scale = np.abs(decoded).max()
+    np.testing.assert_allclose(stored["layout"], decoded, atol=1e-4 * scale)
+    mean = pixels[brain.stimuli.rows(split.train)].mean(0)
+    table = pd.read_parquet(done.path / "retrieval" / "stimuli.parquet")
+    scores = json.loads((done.path / "retrieval" / "summary.json").read_text())["scores"]
+    for gallery, ids in (("test", split.test), ("all", brain.stimuli.ids)):
+        found = ca.retrieve(
+            stored["layout"], pixels[brain.stimuli.rows(ids)], split.test, ids, mean=mean
+        )
+        rows = table[(table["target"] == "layout") & (table["gallery"] == gallery)]
+        np.testing.assert_array_equal(rows["rank"], found.rank)
+        assert [tuple(row) for row in rows["nearest"]] == list(found.nearest)
+        (score,) = [s for s in scores if (s["target"], s["gallery"]) == ("layout", gallery)]
+        assert score["top-1"] == found.top(1) and score["gallery_size"] == len(ids)
+        assert score["rank percentile"] == pytest.approx(found.rank_percentile)
+        assert score["ci_low"] <= found.rank_percentile <= score["ci_high"]
+        assert score["backward top-1"] == found.top(1, backward=True)
+    assert {(s["target"], s["roi"]) for s in scores} == {
+        ("layout", "early"),
+        ("z", "early"),
+        ("text", "ventral"),
+    }
+    # Simulated voxels of early visual cortex see the layout.
+    assert next(s for s in scores if s["target"] == "layout")["p"] < 0.02
+
+
+def test_the_report_shows_scores_and_the_nearest_pictures(run):
+    done, _, _ = run
+    report = (done.path / "report.html").read_text()
+    assert "Which stimulus do the decoded features find?" in report
+    assert "12 test stimuli" in report and "all 72 stimuli" in report
+    assert "no reconstruction" in report
+    shown = json.loads((done.path / "retrieval" / "pictures" / "shown.json").read_text())
+    assert len(shown["rows"]["layout"]) == 6 and len(shown["rows"]["layout"][0]) == 6
+    assert len(list((done.path / "retrieval" / "pictures").glob("*.png"))) == len(shown["files"])
+
+
+def test_the_command_line_says_the_scores(run, capsys):
+    done, _, _ = run
+    print_result(done.path)
+    printed = capsys.readouterr().out
+    assert "Retrieval by layout from early among 12 test stimuli: rank percentile" in printed
+    assert "Retrieval by text from ventral among all 72 stimuli: rank percentile" in printed
+
+
+def test_changed_targets_repeat_retrieval_and_the_report_alone(run):
+    done, _, _ = run
+    experiment = done.experiment.model_copy(deep=True)
+    experiment.embeddings.hubs = "csls"
+    before = {file: file.stat().st_mtime_ns for file in done.reconstructions.rglob("*.png")}
+    again = run_experiment(experiment, done.path)
+    assert {file: file.stat().st_mtime_ns for file in done.reconstructions.rglob("*.png")} == before
+    content = json.loads((again.path / "retrieval" / "summary.json").read_text())
+    assert content["hubs"] == "csls"
+    assert "corrected for hubs" in (again.path / "report.html").read_text()
+    (again.path / "retrieval" / "pictures" / "shown.json").write_text("{}")
+    result = CliRunner().invoke(app, ["report", str(again.path)])
+    assert result.exit_code == 0  # finished, so nothing is read
+    (again.path / ".stages" / "report.json").unlink()
+    result = CliRunner().invoke(app, ["report", str(again.path)])
+    assert isinstance(result.exception, CalcarineError)
+    assert "calcarine retrieve" in str(result.exception)
+
+
+def test_an_interrupted_stage_fits_only_what_is_missing(run, tmp_path, monkeypatch):
+    done, _, _ = run
+    copy = tmp_path / "run"
+    shutil.copytree(done.path, copy)
+    before = (copy / "retrieval" / "summary.json").read_text()
+    state = copy / ".stages" / "retrieve.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "done": False}))
+    (copy / "retrieval" / "summary.json").unlink()
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(EmbeddingRegression, "fit", refuse)
+    run_stage(Workspace(RunDirectory(copy)), "retrieve")
+    assert (copy / "retrieval" / "summary.json").read_text() == before
+
+
+def test_its_cost_is_planned(run):
+    done, _, _ = run
+    cost = stage_cost("retrieve", Workspace(RunDirectory(done.path)))
+    assert [what for what, _, _ in cost.fits] == [
+        "decoder of layout",
+        "decoder of z",
+        "decoder of text",
+    ]
+    assert not cost.parts and not cost.unknown
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("embeddings.targets=[{name: a, space: z}, {name: a, space: c}]", "name 'a'"),
+        ("embeddings.targets=[{name: a/b, space: z}]", "name"),
+        ("embeddings.targets=[{name: a, space: z, roi: nowhere}]", r"targets\[a\]\.roi=nowhere"),
+        ("embeddings.targets=[{name: a, space: nothing}]", "no feature space nothing"),
+        ("embeddings.targets=[{name: a, space: 'file:missing.npy'}]", "missing.npy"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path, setting, message):
+    with pytest.raises(CalcarineError, match=message):
+        run_experiment(load_experiment("takagi", None, [*QUICK, setting]), tmp_path / "run")
+
+
+def test_digits_are_retrieved_in_ten_folds(tmp_path):
+    shared = os.environ.get("CALCARINE_SHARED")
+    if not shared or not (Path(shared) / "data" / "digits69").is_dir():
+        pytest.skip("no measured data: set CALCARINE_SHARED")
+    data = Path(shared) / "data" / "digits69"
+    brain = ca.load_dataset("digits69", data)
+    pixels = brain.stimuli.images()[..., 0].astype(np.float32) / 255
+    settings = [
+        *QUICK[1:],
+        "dataset.name=digits69",
+        f"dataset.data={data}",
+        "generation.search.enabled=false",
+        targets(tmp_path, pixels).split(", {name: z")[0] + "]",
+    ]
+    settings[-1] = settings[-1].replace("roi: early", "roi: all")
+    work = run_experiment(load_experiment("takagi", None, settings), tmp_path / "run")
+    scores = json.loads((work.path / "retrieval" / "summary.json").read_text())["scores"]
+    (score,) = [s for s in scores if s["gallery"] == "all"]
+    assert score["stimuli"] == 100 and score["gallery_size"] == 100
+    assert score["median rank"] <= 6 and score["top-5"] >= 0.5 and score["p"] < 0.01
