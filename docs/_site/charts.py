@@ -40,7 +40,7 @@ CHARTS: dict[str, tuple[Question, ...]] = {
             (
                 Answer("no, I want to see what it does", "calcarine demo", "command:demo"),
                 Answer(
-                    "I wait for access to NSD, GOD, BOLD5000 or HCP",
+                    "I am waiting for access to NSD, GOD, BOLD5000 or HCP",
                     "calcarine datasets fake",
                     "command:datasets fake",
                 ),
@@ -75,7 +75,7 @@ CHARTS: dict[str, tuple[Question, ...]] = {
             "there are reconstructions, of any method",
         ),
         Question(
-            "What about the reconstructions?",
+            "What do you want to know about them?",
             (
                 Answer("how good they are", "calcarine score", "command:score"),
                 Answer(
@@ -87,7 +87,7 @@ CHARTS: dict[str, tuple[Question, ...]] = {
                     "calcarine bottleneck",
                     "command:bottleneck",
                 ),
-                Answer("I want to look at all of them", "calcarine gallery", "command:gallery"),
+                Answer("how each of them looks", "calcarine gallery", "command:gallery"),
                 Answer("what people think of them", "calcarine study make", "command:study make"),
             ),
         ),

@@ -19,9 +19,10 @@ _GAP = 10
 _BETWEEN = 34
 _COLUMNS = ((0, 216), (262, 268), (566, 294))
 """Left edge and width of the questions, the conditions and the results."""
-_LETTERS = (25, 36, 34)
+_LETTERS = (22, 34, 34)
 """Letters of a line in each column."""
 _WIDTH = 860
+_OPENED = '<details class="flowchart-words"><summary>The same in words</summary>'
 
 
 class flowchart(nodes.General, nodes.Element):  # noqa: N801
@@ -59,8 +60,9 @@ def replace(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
         questions = CHARTS[node["chart"]]
         drawing = nodes.raw("", _drawing(questions, uri), format="html")
-        words = nodes.container("", *_words(questions, uri), classes=["flowchart-words"])
-        node.replace_self([drawing, words])
+        opened = nodes.raw("", _OPENED, format="html")
+        closed = nodes.raw("", "</details>", format="html")
+        node.replace_self([drawing, opened, *_words(questions, uri), closed])
 
 
 def _words(questions: tuple[Question, ...], uri: Any) -> list[nodes.Node]:

@@ -104,7 +104,7 @@ def link_code(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for node in list(doctree.findall(nodes.literal)):
         if _inside(node, (nodes.reference, nodes.title, nodes.term, nodes.literal_block)):
             continue
-        found = _page_about(app.env, node.astext())
+        found = _page_about(app.env, node.astext(), docname)
         if found is None or found[0] == docname:
             continue
         page, anchor = found
@@ -123,13 +123,13 @@ def _inside(node: nodes.Node, kinds: tuple[type, ...]) -> bool:
     return False
 
 
-def _page_about(env: BuildEnvironment, text: str) -> tuple[str, str] | None:
+def _page_about(env: BuildEnvironment, text: str, docname: str) -> tuple[str, str] | None:
     if text in public_names() and text != "calcarine":
         return f"generated/api/{text}", ""
-    objects = env.get_domain("py").objects
-    for name in (text, *_candidates(text)) if text.startswith("calcarine.") else ():
-        if name in objects:
-            return objects[name].docname, objects[name].node_id
+    for name in _names_in(text, docname):
+        entry = env.get_domain("py").objects.get(name)
+        if entry is not None:
+            return entry.docname, entry.node_id
     setting = env.get_domain("std").objects.get(("confval", text.partition("=")[0]))
     if setting is not None and "." in text:
         return setting
@@ -140,6 +140,18 @@ def _page_about(env: BuildEnvironment, text: str) -> tuple[str, str] | None:
             if len(words) >= length and command in _COMMANDS:
                 return "generated/commands", "command-" + command.replace(" ", "-")
     return None
+
+
+def _names_in(text: str, docname: str) -> list[str]:
+    """Return the public names that code may be about, the likeliest first."""
+    if text.startswith("calcarine."):
+        # Attributes of a class are described on its page.
+        return [text, *_candidates(text), text.rpartition(".")[0]]
+    front = re.match(r"ca\.(\w+)", text)
+    if front is not None:
+        return [f"calcarine.{front[1]}"]
+    # In docstrings, names in code are those of parameters as well.
+    return [] if docname.startswith("generated/") else _candidates(text)
 
 
 _PYTHON = re.compile(r"^(import|from) \w", re.MULTILINE)

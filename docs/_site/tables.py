@@ -137,7 +137,7 @@ def _settings_page() -> str:
             first = "experiment"
         if first != section:
             section, part = first, ""
-            title = "Name, seed and other settings of the whole run"
+            title = "Name and preset"
             parts.append(heading(section if rest else title, "-"))
             parts.append(_section_about(section))
         inner = ".".join(setting.key.split(".")[:2]).removesuffix("[]") if len(rest) > 1 else ""
@@ -166,7 +166,7 @@ def _setting(setting: Setting, others: Mapping[str, Mapping[str, str]]) -> str:
     values: dict[str, list[str]] = {}
     for preset, settings in others.items():
         value = settings.get(setting.key, setting.value)
-        if value != setting.value and setting.key != "name":
+        if value != setting.value and setting.key not in ("name", "preset"):
             values.setdefault(value, []).append(preset)
         for dataset, value in _on_datasets(preset, setting.key):
             values.setdefault(value, []).append(f"{preset} on {dataset}")
