@@ -11,7 +11,7 @@ from typing import Any
 from numpydoc.docscrape_sphinx import get_doc_object
 
 from _site.public_names import FOLDER, constant_text, home, page_of, public_names, rooms
-from _site.rst import Folder, heading, indented, table
+from _site.rst import Folder, escaped, heading, indented, table
 
 _TITLES = {"calcarine": "import calcarine as ca"}
 _HEADING = {
@@ -122,9 +122,10 @@ def _page(full: str, value: Any) -> str:
         parts.append(_written_out(full, value))
     elif inspect.isclass(value):
         members = ", ".join(_members(value))
-        lines = [f".. autoclass:: {full}"]
+        lines = [f".. autoclass:: {full}{_fields_signature(value)}"]
         lines += [f"   :members: {members}", "   :undoc-members:"] if members else []
         parts.append("\n".join([*lines, "   :member-order: bysource", ""]))
+        parts += _fields(full, value)
     elif inspect.isroutine(value):
         parts.append(f".. autofunction:: {full}{_own_signature(value)}\n")
     else:
@@ -146,6 +147,32 @@ def _members(value: type) -> list[str]:
                 continue
             found.setdefault(name)
     return list(found)
+
+
+def _fields_signature(value: type) -> str:
+    """Return the signature of a pydantic model; defaults that are models would fill the page."""
+    fields = getattr(value, "model_fields", {})
+    shown = []
+    for name, field in fields.items():
+        plain = isinstance(field.default, str | int | float | None)
+        default = "" if field.is_required() else f"={field.default!r}" if plain else "=..."
+        shown.append(name + default)
+    return f"(*, {', '.join(shown)})" if shown else ""
+
+
+def _fields(full: str, value: type) -> list[str]:
+    """Return the descriptions of the fields of a pydantic model."""
+    if full == "calcarine.experiment.Experiment":
+        return ["Every field and section is described in :doc:`/generated/settings`.\n"]
+    fields = getattr(value, "model_fields", {})
+    rows = [
+        (f"``{name}``", escaped(field.description))
+        for name, field in fields.items()
+        if field.description
+    ]
+    if not rows or "Attributes\n" in (value.__doc__ or ""):
+        return []
+    return [table(("field", "meaning"), rows, (28, 72))]
 
 
 def _own_signature(function: Any) -> str:

@@ -130,7 +130,9 @@ def _page_about(env: BuildEnvironment, text: str, docname: str) -> tuple[str, st
         entry = env.get_domain("py").objects.get(name)
         if entry is not None:
             return entry.docname, entry.node_id
-    setting = env.get_domain("std").objects.get(("confval", text.partition("=")[0]))
+    setting = env.get_domain("std").objects.get(
+        ("confval", text.removeprefix("--set ").partition("=")[0])
+    )
     if setting is not None and "." in text:
         return setting
     words = text.split()
