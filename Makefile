@@ -9,7 +9,7 @@ SCRIPTS := bin
 endif
 BIN := .venv/$(SCRIPTS)
 
-.PHONY: demo test coverage fuzz test-minimum check clean
+.PHONY: demo test coverage fuzz test-minimum check docs clean
 
 demo: .venv/installed
 	$(BIN)/calcarine demo --out runs/demo
@@ -40,11 +40,18 @@ MINIMUM := $(addprefix tests/, \
 test-minimum: .venv-minimum/installed
 	.venv-minimum/$(SCRIPTS)/python -m pytest -n 2 --dist loadfile -o filterwarnings=default $(MINIMUM)
 
+CODE := src tests scripts docs/conf.py docs/_site
+
 check: .venv/test-installed
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site; a warning, as of a link that leads nowhere, is an error.
+docs: .venv/docs-installed
+	$(BIN)/python -m sphinx -b html -W -n --keep-going -q docs docs/_build/html
+	@echo "The documentation is in docs/_build/html/index.html"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || \
@@ -58,6 +65,10 @@ $(BIN)/python:
 
 .venv/test-installed: .venv/installed
 	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install -q -e '.[docs]'
 	touch $@
 
 .venv-minimum/installed: .venv/test-installed requirements-minimum.txt
@@ -74,4 +85,4 @@ $(BIN)/python:
 	touch $@
 
 clean:
-	rm -rf .venv .venv-minimum build dist
+	rm -rf .venv .venv-minimum build dist docs/_build docs/generated

@@ -120,6 +120,12 @@ def test_the_python_of_the_readme_runs(capsys):
     assert "pixel correlation" in capsys.readouterr().out
 
 
+def test_the_python_of_the_notebook_tutorial_runs(capsys):
+    page = (ROOT / "docs" / "notebook.md").read_text(encoding="utf-8")
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})
+    assert re.search(r"early: median ceiling \d+ %", capsys.readouterr().out)
+
+
 SCRIPTS = [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 
 

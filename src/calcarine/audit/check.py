@@ -63,6 +63,7 @@ class Check(ABC):
 
 
 CHECKS: dict[str, type[Check]] = {}
+"""Classes of checks by name, in the order in which they are registered."""
 _C = TypeVar("_C", bound=type[Check])
 
 

@@ -16,6 +16,7 @@ Verdict = Literal["passed", "failed", "suspicious", "inconclusive"]
 
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+"""What a check may conclude."""
 
 
 @dataclass(frozen=True)

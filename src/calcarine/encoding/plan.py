@@ -10,6 +10,7 @@ from calcarine.errors import SettingError
 __all__ = ["ANALYSES", "AnalysisPlan"]
 
 ANALYSES = ("latents", "noise", "denoising_stages", "blocks")
+"""Names of the analyses that an `AnalysisPlan` may choose."""
 
 
 @dataclass(frozen=True)

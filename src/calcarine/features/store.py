@@ -134,7 +134,7 @@ class FeatureStore:
 
         Returns
         -------
-        float32 array of shape (n, *shape)
+        float32 array of shape ``(n, *shape)``
 
         Notes
         -----
@@ -173,7 +173,7 @@ class FeatureStore:
         Returns
         -------
         dict of str to StoredArray
-            By name of the space, float32 of shape (n, *shape).
+            By name of the space, float32 of shape ``(n, *shape)``.
 
         Raises
         ------

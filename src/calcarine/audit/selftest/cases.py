@@ -56,6 +56,7 @@ class SelfTestCase:
 
 
 CASES: list[SelfTestCase] = []
+"""Simulated pipelines: valid ones, and ones with an injected error."""
 Make = Callable[[int], AuditInputs]
 
 

@@ -16,6 +16,7 @@ __all__ = ["HEADINGS", "Detection", "detect"]
 
 FLAGS = ("failed", "suspicious")
 HEADINGS = ("simulated pipeline", "check", "flagged", "95 % interval", "other checks that flagged")
+"""Headings of the table of detections."""
 # Smallest detection rate; some checks are tests on few stimuli, which can miss an error.
 _LEAST_RATE = 0.75
 _SLOW = "numbers-from-pictures"

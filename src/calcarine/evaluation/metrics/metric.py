@@ -154,6 +154,7 @@ class Metric(ABC):
 
 
 METRICS: dict[str, type[Metric]] = {}
+"""Classes of metrics by name."""
 _M = TypeVar("_M", bound=type[Metric])
 
 

@@ -55,6 +55,7 @@ class Protocol(ABC):
 
 
 PROTOCOLS: dict[str, type[Protocol]] = {}
+"""Classes of protocols by name."""
 _P = TypeVar("_P", bound=type[Protocol])
 
 

@@ -1,0 +1,1 @@
+"""What makes the documentation site: pages from the code, flowcharts and cross references."""
