@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchSizes",
     "Compute",
+    "OnCPUWarning",
     "SmallerBatchWarning",
+    "on_cpu_if_full",
     "resolve_device",
     "resolve_precision",
     "tf32_products",
@@ -240,6 +242,39 @@ def _allows(place: Any, part: str | None = None) -> bool:
     except RuntimeError:  # set by fp32_precision, PyTorch's newer name for it
         newer = getattr(place, part) if part else place
         return bool(newer.fp32_precision == "tf32")
+
+
+class OnCPUWarning(UserWarning):
+    """The memory of a GPU was too small for a regression, so the CPU fits it."""
+
+
+def on_cpu_if_full(fit: Callable[[str], _T], device: str) -> _T:
+    """Fit on a device, or on the CPU where the memory of the GPU is too small.
+
+    Parameters
+    ----------
+    fit : callable
+        Receives the name of a device, and can be called again.
+    device : str
+
+    Returns
+    -------
+    object
+        What ``fit`` returns.
+    """
+    try:
+        return fit(device)
+    except Exception as error:
+        if device == "cpu" or out_of_memory(error) != "GPU":
+            raise
+    # After the handler, because the error keeps the tensors of the fit in memory.
+    _release_memory()
+    warnings.warn(
+        "The memory of the GPU is too small for a ridge regression, which is fitted on the CPU.",
+        OnCPUWarning,
+        stacklevel=3,
+    )
+    return fit("cpu")
 
 
 class SmallerBatchWarning(UserWarning):

@@ -109,6 +109,8 @@ def test_it_follows_scikit_learn(fitted):
         ("early", {}, "no target"),
         ({"z": "early"}, {"w": np.zeros((70, 2))}, "'w' has no region"),
         ("early", {"a/b": np.zeros((70, 2))}, "'a/b' cannot name a target"),
+        ("early", {"a.json": np.zeros((70, 2))}, "'a.json' cannot name a target"),
+        ("early", {"a": np.zeros((70, 2)), "A": np.zeros((70, 2))}, "only by case"),
         ("early", {"w": np.zeros((69, 2))}, "w has 69 rows for 70 stimuli"),
         ("nowhere", {"w": np.zeros((70, 2))}, "nowhere"),
     ],

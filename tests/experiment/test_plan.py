@@ -3,6 +3,8 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,14 @@ from calcarine.cli.main import app
 from calcarine.diffusion import LatentDiffusion
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.scoring import score as scoring
-from calcarine.experiment import load_experiment, memory_use, plan, run_experiment, run_stage
+from calcarine.experiment import (
+    load_experiment,
+    memory_use,
+    plan,
+    run_experiment,
+    run_stage,
+    stage_costs,
+)
 from calcarine.experiment.calibration import Calibration, Rate
 from calcarine.experiment.memory_use import machine_memory, measured_memory
 from calcarine.experiment.plan import plan_experiment, plan_run
@@ -144,7 +153,7 @@ def test_it_counts_the_features_of_encoding_and_what_a_store_has(tmp_path, monke
     assert steps["rows"] == 2 * (46 + 1)
     written = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*") if file.is_file())
     features = stage_cost("features", workspace(tmp_path / "unshared", *settings[:-1]))
-    assert (cost.disk + features.disk) / written == pytest.approx(1, abs=0.4)
+    assert (cost.stored + features.stored) / written == pytest.approx(1, abs=0.4)
     again = workspace(tmp_path / "again", *settings, preset="encoding")
     assert not planned(stage_cost("encode", again))
     assert not stage_cost("features", again).parts
@@ -181,7 +190,8 @@ def test_every_stage_has_a_cost_and_finished_stages_are_left_out(tmp_path):
     )
     costs = {name: stage_cost(name, work) for name in STAGES if name not in ("encode", "pretrain")}
     new = workspace(tmp_path / "new")
-    disk = sum(stage_cost(name, new).disk for name in ("features", "fit", "reconstruct"))
+    new_costs = [stage_cost(name, new) for name in ("features", "fit", "reconstruct")]
+    disk = sum(cost.disk + cost.stored for cost in new_costs)
     assert disk / written == pytest.approx(1, abs=0.4)
     assert {"guide", "finetune"} <= set(costs)
 
@@ -215,7 +225,7 @@ def test_times_are_counts_times_rates_and_memory_is_the_largest_part(tmp_path):
     assert 3e9 < stages["reconstruct"].memory < 3.5e9
     assert made.seconds == pytest.approx(sum(stage.seconds for stage in made.stages))
     unknown = plan_run(work, calibration=_Measured(guided_step=None))
-    assert unknown.untimed == ["reconstruct"] and "without reconstruct" in str(unknown)
+    assert unknown.untimed == ["reconstruct"] and "without parts of reconstruct" in str(unknown)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +240,69 @@ def test_what_cannot_fit_is_refused_with_the_setting_that_mends_it(tmp_path, sta
     with pytest.raises(SettingError, match=f"'{stage}' needs about .* of memory.*{setting}"):
         limited.check()
     replace(made, memory_there=made.memory + 1).check()
-    full = replace(made, disk_there=made.disk - 1)
+    with pytest.raises(SettingError, match=r"compute\.check=false"):
+        limited.check()
+
+
+def test_each_disk_must_hold_what_is_written_there(tmp_path, monkeypatch):
+    free = {}
+    monkeypatch.setattr(
+        plan.shutil, "disk_usage", lambda place: SimpleNamespace(free=free[str(place)])
+    )
+    work = workspace(tmp_path / "run")
+    made = plan_run(work)
+    free[str(made.folder)] = made.disk - 1
     with pytest.raises(SettingError, match=r"writes about .* are free in .*--out.*--store"):
-        full.check()
+        made.check()
+    free[str(made.folder)] = made.disk + 1
+    made.check()
+    # A store on another disk is checked by what goes there.
+    apart = replace(made, store=Path("/proc"))
+    features = sum(stage.stored for stage in made.stages)
+    free |= {str(made.folder): made.disk - features + 1, "/proc": features + 1}
+    apart.check()
+    free["/proc"] = features - 1
+    with pytest.raises(SettingError, match=r"features take about .* are free in /proc"):
+        apart.check()
+
+
+def test_blocks_inside_blocks_are_planned_and_unknown_ones_are_named(tmp_path):
+    names = "encoding.blocks=[mid_block.attentions.0]"
+    work = workspace(tmp_path / "run", "encoding.analyses=[blocks]", names, preset="encoding")
+    assert stage_cost("encode", work).stored > 0
+    wrong = "encoding.blocks=[midblock]"
+    work = workspace(tmp_path / "wrong", "encoding.analyses=[blocks]", wrong, preset="encoding")
+    with pytest.raises(CalcarineError, match="midblock"):
+        stage_cost("encode", work)
+
+
+def test_voxels_of_a_whole_brain_are_fitted_in_blocks(tmp_path, monkeypatch):
+    settings = ["encoding.analyses=[noise]", "encoding.strengths=[0.5]"]
+    work = workspace(tmp_path / "run", *settings, preset="encoding")
+    whole = stage_cost("encode", work)
+    monkeypatch.setattr(stage_costs, "TOGETHER", 16)
+    parts = stage_cost("encode", work)
+    pairs = [
+        (count, cost) for what, count, cost in parts.fits if what.endswith("two feature spaces")
+    ]
+    assert [count for count, _ in pairs] == [2, 1]  # 40 voxels
+    memory = [
+        max(fit.memory for what, _, fit in cost.fits if "two" in what) for cost in (parts, whole)
+    ]
+    assert memory[0] < memory[1]
+
+
+def test_others_may_take_part_while_the_run_is_planned(tmp_path, monkeypatch):
+    seen = []
+    whole = plan.plan_run
+
+    def planning(work, *args, **kwargs):
+        seen.append(RunDirectory.is_led_at(work.run.path))
+        return whole(work, *args, **kwargs)
+
+    monkeypatch.setattr(plan, "plan_run", planning)
+    run_experiment(load_experiment("takagi", None, SMALL), tmp_path / "run")
+    assert seen == [True]
 
 
 def test_a_run_that_cannot_fit_ends_before_its_first_stage(tmp_path, monkeypatch):
@@ -240,6 +310,8 @@ def test_a_run_that_cannot_fit_ends_before_its_first_stage(tmp_path, monkeypatch
     with pytest.raises(CalcarineError, match="use a machine with more"):
         run_experiment(load_experiment("takagi", None, SMALL), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    all_the_same = load_experiment("takagi", None, [*SMALL, "compute.check=false"])
+    assert (run_experiment(all_the_same, tmp_path / "run").path / "report.html").exists()
 
 
 def test_the_command_prints_the_table_and_leaves_nothing(tmp_path, monkeypatch):
@@ -345,9 +417,18 @@ def test_measured_memory_forgets_earlier_peaks():
 
 
 def test_the_limit_of_a_container_is_the_memory_that_is_there(tmp_path, monkeypatch):
-    limit = tmp_path / "memory.max"
-    limit.write_text("123456789\n")
-    monkeypatch.setattr(memory_use, "_LIMITS", (limit,))
+    groups, own = tmp_path / "groups", tmp_path / "cgroup"
+    monkeypatch.setattr(memory_use, "_GROUPS", groups)
+    monkeypatch.setattr(memory_use, "_OWN_GROUPS", own)
+    job = groups / "slurm" / "job_7"
+    job.mkdir(parents=True)
+    own.write_text("0::/slurm/job_7/step_0\n")
+    (job / "memory.max").write_text("123456789\n")  # of a group that holds that of the process
     assert machine_memory() == 123456789
-    limit.write_text("max\n")
+    (job / "memory.max").write_text("max\n")
     assert machine_memory() > 1e9
+    older = groups / "memory" / "job_8"
+    older.mkdir(parents=True)
+    own.write_text("4:cpu:/job_8\n3:memory:/job_8\n")
+    (older / "memory.limit_in_bytes").write_text("987654321\n")
+    assert machine_memory() == 987654321

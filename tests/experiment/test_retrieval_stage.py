@@ -12,14 +12,18 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import calcarine as ca
+from calcarine.brain import Split
 from calcarine.cli._print import print_result
 from calcarine.cli.main import app
 from calcarine.decoding import EmbeddingRegression
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, run_stage
+from calcarine.experiment.retrieval import retrieve_stimuli
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.stage_costs import stage_cost
+from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
+from calcarine.reporting.retrieval_section import read_retrieval, retrieval_lines
 
 QUICK = [
     "dataset.options={n_train: 60, n_test: 12, n_early: 60, n_ventral: 60, n_other: 4}",
@@ -56,7 +60,7 @@ def test_scores_are_those_of_decoder_and_retrieval_by_hand(run):
     work = Workspace(RunDirectory(done.path))
     decoder = EmbeddingRegression("early", **work.ridge_options)
     decoded = decoder.fit(brain, split, {"layout": pixels}).predict(brain, split)["layout"]
-    stored = load_file(done.path / "retrieval" / split.name / "decoded.safetensors")
+    stored = load_file(done.path / "retrieval" / "decoders" / split.name / "decoded.safetensors")
     scale = np.abs(decoded).max()
     np.testing.assert_allclose(stored["layout"], decoded, atol=1e-4 * scale)
     mean = pixels[brain.stimuli.rows(split.train)].mean(0)
@@ -113,8 +117,6 @@ def test_changed_targets_repeat_retrieval_and_the_report_alone(run):
     assert content["hubs"] == "csls"
     assert "corrected for hubs" in (again.path / "report.html").read_text()
     (again.path / "retrieval" / "pictures" / "shown.json").write_text("{}")
-    result = CliRunner().invoke(app, ["report", str(again.path)])
-    assert result.exit_code == 0  # finished, so nothing is read
     (again.path / ".stages" / "report.json").unlink()
     result = CliRunner().invoke(app, ["report", str(again.path)])
     assert isinstance(result.exception, CalcarineError)
@@ -138,14 +140,60 @@ def test_an_interrupted_stage_fits_only_what_is_missing(run, tmp_path, monkeypat
     assert (copy / "retrieval" / "summary.json").read_text() == before
 
 
+def test_its_key_follows_the_model_also_without_pictures(tmp_path):
+    settings = [*QUICK, "ridge.enabled=false", "embeddings.targets=[{name: z, space: z}]"]
+    keys = []
+    for more in ([], ["features.resize=lanczos"], ["features.text=categories"]):
+        experiment = load_experiment("takagi", None, [*settings, *more])
+        work = Workspace(RunDirectory(tmp_path / str(len(keys)), experiment))
+        keys.append(run_keys(work)["retrieve"])
+    assert len(set(keys)) == 3
+
+
+def test_a_report_waits_for_retrieval_and_forgets_it_with_its_targets(run, tmp_path):
+    done, _, _ = run
+    copy = tmp_path / "run"
+    shutil.copytree(done.path, copy)
+    for name in ("retrieve", "report"):
+        (copy / ".stages" / f"{name}.json").unlink()
+    with pytest.raises(CalcarineError, match="has not finished 'retrieve'"):
+        run_stage(Workspace(RunDirectory(copy)), "report")
+    experiment = done.experiment.model_copy(deep=True)
+    experiment.embeddings.targets = []
+    run_experiment(experiment, copy)
+    assert "decoded features find" not in (copy / "report.html").read_text()
+    assert not retrieval_lines(copy)
+    with pytest.raises(CalcarineError, match=r"--set 'embeddings\.targets="):
+        run_stage(Workspace(RunDirectory(copy)), "retrieve")
+
+
+def test_single_test_stimuli_have_no_gallery_of_their_own(tmp_path):
+    brain = ca.load_dataset("simulated", n_train=20, n_test=4)
+    splits = splits_of_one(brain)[:3]
+    experiment = load_experiment("takagi", None, ["embeddings.targets=[{name: z, space: z}]"])
+    work = Workspace(RunDirectory(tmp_path / "run", experiment))
+    work.__dict__ |= {"dataset": brain, "splits": splits}
+    work.run.begin("retrieve", "key")
+    retrieve_stimuli(work)
+    scores = json.loads((work.run.path / "retrieval" / "summary.json").read_text())["scores"]
+    assert [(s["gallery"], s["stimuli"], s["p"]) for s in scores] == [("all", 3, None)]
+    (row,) = read_retrieval(work.run.path).rows
+    assert row[3] == "all 24 stimuli" and row[5] == "–"
+
+
+def splits_of_one(brain):
+    ids = brain.stimuli.ids
+    return tuple(
+        Split(f"fold-{i}", tuple(key for key in ids if key != ids[i]), (ids[i],), "one", 0)
+        for i in range(len(ids))
+    )
+
+
 def test_its_cost_is_planned(run):
     done, _, _ = run
     cost = stage_cost("retrieve", Workspace(RunDirectory(done.path)))
-    assert [what for what, _, _ in cost.fits] == [
-        "decoder of layout",
-        "decoder of z",
-        "decoder of text",
-    ]
+    # Those of one region are fitted together.
+    assert [what for what, _, _ in cost.fits] == ["decoder of layout and z", "decoder of text"]
     assert not cost.parts and not cost.unknown
 
 
@@ -155,7 +203,10 @@ def test_its_cost_is_planned(run):
         ("embeddings.targets=[{name: a, space: z}, {name: a, space: c}]", "name 'a'"),
         ("embeddings.targets=[{name: a/b, space: z}]", "name"),
         ("embeddings.targets=[{name: a, space: z, roi: nowhere}]", r"targets\[a\]\.roi=nowhere"),
-        ("embeddings.targets=[{name: a, space: nothing}]", "no feature space nothing"),
+        ("embeddings.targets=[{name: a, space: nothing}]", "embeddings.targets"),
+        ("embeddings.targets=[{name: a, space: z_c@0.6}]", "embeddings.targets"),
+        ("embeddings.targets=[{name: a, space: z}, {name: A, space: c}]", "name 'a'"),
+        ("embeddings.targets=[{name: decoded, space: z}]", "'decoded' cannot name a target"),
         ("embeddings.targets=[{name: a, space: 'file:missing.npy'}]", "missing.npy"),
     ],
 )

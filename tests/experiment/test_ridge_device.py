@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 from calcarine import encoding
 from calcarine.datasets import load_dataset
 from calcarine.decoding import LatentRegression, PixelRegression
-from calcarine.devices import Compute
+from calcarine.devices import Compute, OnCPUWarning
 from calcarine.experiment import load_experiment, run_stage
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.workspace import Workspace
@@ -63,6 +63,27 @@ def test_a_run_fits_on_its_device_what_it_fits_on_the_processor(tmp_path, monkey
     for name, values in predicted["cpu"].items():
         scale = np.abs(values).max()
         np.testing.assert_allclose(predicted[TORCH][name], values, atol=1e-3 * scale)
+
+
+def test_what_does_not_fit_into_a_gpu_is_fitted_on_the_processor(monkeypatch, used):
+    brain = load_dataset("simulated", n_train=40, n_test=6)
+    z = np.random.default_rng(0).standard_normal((46, 4, 2, 2)).astype(np.float32)
+    plain = LatentRegression().fit(brain, None, z).predict(brain)["z"]
+    whole = _inputs.ops_for
+
+    def full(device):
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return whole(device)
+
+    monkeypatch.setattr(_inputs, "ops_for", full)
+    with pytest.warns(OnCPUWarning, match="fitted on the CPU"):
+        found = LatentRegression(device="cuda").fit(brain, None, z).predict(brain)["z"]
+    np.testing.assert_array_equal(found, plain)
+    pixels = brain.stimuli.images()[:, ::16, ::16].reshape(46, -1).astype(np.float32)
+    with pytest.warns(OnCPUWarning):
+        scores = encoding.encode(brain, pixels, roi="early", device="cuda")
+    np.testing.assert_array_equal(scores.r, encoding.encode(brain, pixels, roi="early").r)
 
 
 def test_estimators_and_encode_take_a_device(used):

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ from calcarine.errors import CalcarineError, MissingExtraError
 from calcarine.experiment import joined_run, load_experiment, run_experiment
 from calcarine.experiment.many_runs import ManyRuns
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.slurm_jobs import submit_jobs
+from calcarine.experiment.slurm_jobs import job_executor, submit_jobs
 from calcarine.files.locks import LOCK_NAME
 
 QUICK = [
@@ -51,7 +52,8 @@ def test_jobs_do_the_runs_of_a_file_and_one_may_be_killed(tmp_path):
     file.write_text(yaml.safe_dump(content))
     out = tmp_path / "out"
     command = ["many", str(file), "--out", str(out)]
-    jobs = submit_jobs(command, tmp_path / "jobs", 2, {"cluster": "local", "timeout_min": 10})
+    executor = job_executor(tmp_path / "jobs", {"cluster": "local", "timeout_min": 10})
+    jobs = submit_jobs(executor, command, 2)
     end = time.monotonic() + 300
     while not list(out.glob("*/.stages/reconstruct.json")):
         assert time.monotonic() < end and not all(job.done() for job in jobs)
@@ -80,8 +82,6 @@ def test_a_run_is_prepared_and_its_jobs_resume_it(tmp_path, monkeypatch):
             submitted.append((self.cluster, options))
 
         def batch(self):
-            from contextlib import nullcontext
-
             return nullcontext()
 
         def submit(self, function, command, check):
@@ -95,12 +95,12 @@ def test_a_run_is_prepared_and_its_jobs_resume_it(tmp_path, monkeypatch):
         app,
         [
             *("run", "--preset", "takagi", "--out", str(out), "--slurm", "2", *settings),
-            *("--job", "timeout_min=60", "--job", "slurm_partition=gpu"),
+            *("--job", "timeout_min=60", "--job", "slurm_time=24:00:00"),
         ],
     )
     assert result.exit_code == 0, result.output
     assert "Submitted 2 jobs: 102, 103" in result.output
-    assert submitted[0] == ("slurm", {"timeout_min": 60, "slurm_partition": "gpu"})
+    assert submitted[0] == ("slurm", {"timeout_min": 60, "slurm_time": "24:00:00"})
     assert submitted[1] == submitted[2] == [sys.executable, "-m", "calcarine", "run", str(out)]
     assert RunDirectory(out).experiment.generation.steps == 2
     file = tmp_path / "lab.yaml"
@@ -115,12 +115,46 @@ def test_a_run_is_prepared_and_its_jobs_resume_it(tmp_path, monkeypatch):
 def test_what_cannot_be_submitted_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))  # without sbatch
     with pytest.raises(CalcarineError, match=r"login node .* --job cluster=local"):
-        submit_jobs(["run", "x"], tmp_path / "jobs", 1)
+        job_executor(tmp_path / "jobs")
     with pytest.raises(CalcarineError, match=r"submitit refuses .*time_limit"):
-        submit_jobs(["run", "x"], tmp_path / "jobs", 1, {"cluster": "local", "time_limit": 1})
+        job_executor(tmp_path / "jobs", {"cluster": "local", "time_limit": 1})
     monkeypatch.setattr("calcarine.errors.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"calcarine\[cluster\]"):
-        submit_jobs(["run", "x"], tmp_path / "jobs", 1)
+        job_executor(tmp_path / "jobs")
+
+
+def test_nothing_is_left_where_jobs_cannot_be_submitted(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["run", "--preset", "takagi", "--out", str(tmp_path / "run"), "--slurm", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, CalcarineError) and not (tmp_path / "run").exists()
+    for more, message in (
+        (["--workers", "2"], "one of --slurm, --workers and --dask"),
+        (["--dask", "slurm"], "one of --slurm, --workers and --dask"),
+        (["--job", "mem_gb"], "write key=value, as mem_gb=32"),
+    ):
+        result = CliRunner().invoke(app, [*arguments, "--set", SMALL, *more])
+        assert message in str(result.exception)
+    result = CliRunner().invoke(app, ["run", "--preset", "takagi", "--job", "mem_gb=4"])
+    assert "give their number with --slurm" in str(result.exception)
+
+
+def test_what_slurm_refuses_is_one_sentence():
+    class Refusing:
+        def batch(self):
+            return nullcontext()
+
+        def submit(self, *args, **kwargs):
+            raise RuntimeError("sbatch: error: invalid partition specified: gpus")
+
+    with pytest.raises(CalcarineError, match=r"invalid partition.*--job"):
+        submit_jobs(Refusing(), ["run", "x"], 1)
+
+
+def test_jobs_have_a_day_unless_they_are_given_a_time(tmp_path):
+    for options, minutes in (({}, 1440), ({"timeout_min": 7}, 7)):
+        executor = job_executor(tmp_path / "jobs", {"cluster": "debug", **options})
+        assert executor._executor.parameters.get("timeout_min", minutes) == minutes
 
 
 @pytest.mark.posix

@@ -59,15 +59,22 @@ def _mae():
     return whole, tf.ViTImageProcessor(size=SQUARE)
 
 
+def _vit():
+    # Without pooler and with a classifier, as published.
+    network = tf.ViTForImageClassification(tf.ViTConfig(num_labels=3, **SHARED))
+    return network, tf.ViTImageProcessor(size=SQUARE)
+
+
 MODELS = {
     "clip": _clip,
     "dinov2": _dinov2,
     "registers": lambda: _dinov2(num_register_tokens=2),
     "siglip": _siglip,
     "mae": _mae,
+    "vit": _vit,
 }
 # Tokens of a picture before those of its 16 patches.
-BEFORE = {"clip": 1, "dinov2": 1, "registers": 3, "siglip": 0, "mae": 1}
+BEFORE = {"clip": 1, "dinov2": 1, "registers": 3, "siglip": 0, "mae": 1, "vit": 1}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,10 @@ def expected(folder, images):
                 noise = torch.linspace(0, 1, 16)[None]
                 out = model(pixels, noise=noise, output_hidden_states=True)
                 embedding = out.last_hidden_state[:, 1:].mean(1)
+            elif kind == "vit":
+                model = tf.ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
+                out = model(pixels, output_hidden_states=True)
+                embedding = out.last_hidden_state[:, 0]
             else:
                 model = tf.AutoModel.from_pretrained(folder).eval()
                 out = model(pixels, output_hidden_states=True)
@@ -160,6 +171,7 @@ def test_names_are_parsed():
     )
     own = SpaceName.parse("hf:C:/models/dino:-2:mean")
     assert (own.model, own.layer, own.pool) == ("C:/models/dino", "-2", "mean")
+    assert SpaceName.parse("hf:mini:-1:avg").pool == "avg"  # refused when the model is known
     assert own.by_network and not SpaceName.parse("z").by_network
 
 

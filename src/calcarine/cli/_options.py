@@ -147,8 +147,8 @@ JobOptions = Annotated[
     typer.Option(
         "--job",
         metavar="KEY=VALUE",
-        help="Parameter of these jobs, as submitit names it: timeout_min, mem_gb, cpus_per_task, "
-        "gpus_per_node, slurm_partition; repeatable.",
+        help="Parameter of these jobs, as submitit names it: timeout_min (1440 by default), "
+        "mem_gb, cpus_per_task, gpus_per_node, slurm_partition; repeatable.",
     ),
 ]
 Store = Annotated[

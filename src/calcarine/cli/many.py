@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calcarine.cli._jobs import print_jobs
+from calcarine.cli._jobs import print_jobs, refuse_other_engines
 from calcarine.cli._options import (
     DaskAddress,
     JobOptions,
@@ -51,6 +51,7 @@ def many(
     from calcarine.experiment.plan import HEADINGS, Plan
     from calcarine.experiment.progress import ConsoleProgress
 
+    refuse_other_engines(slurm, job, workers, dask)
     if dry_run + status + sbatch + bool(slurm) > 1:
         raise SettingError("Give one of --dry-run, --status, --sbatch and --slurm.")
     runs = ManyRuns(file, out or Path("runs") / file.stem, with_flags(settings, store))

@@ -49,4 +49,5 @@ def plan(
         print(f"{out} is finished; nothing is left to compute.")
         return
     print_table(f"{experiment.name}, networks in {made.device}", HEADINGS, made.rows())
-    made.check()
+    if experiment.compute.check:
+        made.check()

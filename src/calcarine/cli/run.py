@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from calcarine.cli._jobs import print_jobs
+from calcarine.cli._jobs import print_jobs, refuse_other_engines
 from calcarine.cli._options import (
     DaskAddress,
     DataFolder,
@@ -61,6 +61,7 @@ def run(
     from calcarine.experiment import load_experiment, run_experiment
     from calcarine.experiment.progress import ConsoleProgress
 
+    refuse_other_engines(slurm, job, workers, dask)
     if file is None and preset is None:
         raise SettingError("Nothing to run: give --preset takagi or the path of a YAML file.")
     if file is not None and file.is_dir():
@@ -77,8 +78,13 @@ def run(
     if slurm:
         from calcarine.experiment.runner import start_run
 
-        start_run(experiment, out, resumes=True)
-        print_jobs(["run", str(out.absolute())], out / "jobs", slurm, job)
+        print_jobs(
+            ["run", str(out.absolute())],
+            out / "jobs",
+            slurm,
+            job,
+            lambda: start_run(experiment, out, resumes=True),
+        )
         return
     print_result(
         run_experiment(experiment, out, ConsoleProgress(), workers=workers, dask=dask).path

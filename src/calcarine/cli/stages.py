@@ -133,12 +133,16 @@ def _run_and_print(path: Path, name: str, experiment: Experiment | None = None) 
     from calcarine.experiment.progress import ConsoleProgress
     from calcarine.experiment.runner import run_one_stage
     from calcarine.experiment.stage import PHASES
+    from calcarine.reporting.retrieval_section import retrieval_lines
 
     work = run_one_stage(path, name, experiment, ConsoleProgress())
     if name == "report":
         print_result(path)
     elif name == "evaluate":
         print_scores(path)
+    elif name == "retrieve":
+        for line in retrieval_lines(path):
+            print(line)
     elif name == "encode":
         print(f"Maps and figures: {path / 'encoding.html'}")
     elif name in PHASES:

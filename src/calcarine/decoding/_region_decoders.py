@@ -27,7 +27,8 @@ __all__ = ["RegionDecoders"]
 
 Array = NDArray[Any]
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+_TAKEN = ("decoded", "latents", "targets")  # files next to those of the targets
 
 
 class RegionDecoders(BaseEstimator):  # type: ignore[misc]
@@ -58,11 +59,14 @@ class RegionDecoders(BaseEstimator):  # type: ignore[misc]
         targets: Mapping[str, Array],
         rois: Mapping[str, str],
     ) -> Self:
-        wrong = [name for name in targets if not _NAME.fullmatch(name)]
+        wrong = [name for name in targets if not _NAME.fullmatch(name) or name in _TAKEN]
         if wrong:
             raise SettingError(
-                f"'{wrong[0]}' cannot name a target; use letters, digits, '.', '-' and '_'."
+                f"'{wrong[0]}' cannot name a target; use letters, digits, '-' and '_', and none of "
+                f"{', '.join(_TAKEN)}."
             )
+        if len({name.lower() for name in targets}) < len(targets):
+            raise SettingError("Two targets differ only by case, which some disks ignore.")
         ids = dataset.stimuli.ids
         for name, values in targets.items():
             if len(values) != len(ids):

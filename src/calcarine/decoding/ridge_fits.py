@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import Responses
+from calcarine.devices import on_cpu_if_full
 from calcarine.errors import LeakageError
 from calcarine.linear import RidgeCV, RidgeEdgeWarning
 
@@ -93,13 +94,12 @@ def fit_ridge(
             f"fit received {responses.role} responses; fit on the training responses of a split."
         )
     folds = min(n_folds, len(set(responses.stimulus_ids)))
-    options: dict[str, Any] = {"n_folds": folds, "fit_intercept": intercept, "device": device}
+    options: dict[str, Any] = {"n_folds": folds, "fit_intercept": intercept}
     if alphas is not None:
         options["alphas"] = alphas
     row_of = {stimulus: i for i, stimulus in enumerate(ids)}
     rows = [row_of[stimulus] for stimulus in responses.stimulus_ids]
     stimuli, target_rows = np.unique(rows, return_inverse=True)
-    ridge = RidgeCV(**options)
     data, mean = responses.data, None
     if not intercept:
         mean = data.mean(0, dtype=np.float64)
@@ -107,7 +107,12 @@ def fit_ridge(
     groups = np.asarray(responses.stimulus_ids) if grouped else _successive(len(responses), folds)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RidgeEdgeWarning)
-        ridge.fit(data, targets[stimuli], groups=groups, target_rows=target_rows)
+        ridge = on_cpu_if_full(
+            lambda place: RidgeCV(device=place, **options).fit(
+                data, targets[stimuli], groups=groups, target_rows=target_rows
+            ),
+            device,
+        )
     if mean is not None:
         ridge.x_mean_ = mean
         ridge.intercept_ = -(mean @ ridge.coef_.T)

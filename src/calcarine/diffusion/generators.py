@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,7 +18,7 @@ from calcarine.diffusion.latent_diffusion import LatentDiffusion
 from calcarine.errors import SettingError
 from calcarine.files.registries import load_entry_points, register_entry
 
-__all__ = ["GENERATORS", "Loader", "load_model", "register_generator"]
+__all__ = ["GENERATORS", "Loader", "describe_model", "load_model", "register_generator"]
 
 Loader = Callable[..., ConditionalDiffusion]
 """Called as ``loader(device, dtype)``; returns a model."""
@@ -122,6 +122,27 @@ def load_model(
     return LatentDiffusion.from_pretrained(
         source, device, dtype, autoencoder=autoencoder, tokenizer=tokenizer, cache=cache
     )
+
+
+def describe_model(source: str | Path = "mini", **options: Any) -> ConditionalDiffusion:
+    """Load a model as `load_model` does, without its weights where its format allows it.
+
+    Parameters
+    ----------
+    source : str or Path
+    **options
+        See `load_model`.
+
+    Returns
+    -------
+    ConditionalDiffusion
+        A `LatentDiffusion` of a folder, a hub id or a single file has no weights: it tells its
+        sizes, its digest and its notes, and computes nothing. Other models are complete.
+    """
+    loaders = load_entry_points("calcarine.generators") | GENERATORS
+    if str(source) in loaders or _has_classes(Path(source)):
+        return load_model(source, **options)
+    return LatentDiffusion.from_pretrained(source, **options, weights=False)
 
 
 def _refuse_parts(source: str | Path, why: str, *parts: str | Path | None) -> None:

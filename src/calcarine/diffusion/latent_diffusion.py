@@ -93,6 +93,7 @@ class LatentDiffusion(ConditionalDiffusion):
         config: str | Path | None = None,
         ema: bool = True,
         cache: str | Path | None = None,
+        weights: bool = True,
     ) -> LatentDiffusion:
         """Load a model.
 
@@ -110,6 +111,9 @@ class LatentDiffusion(ConditionalDiffusion):
             :meth:`calcarine.diffusion.Autoencoder.from_pretrained`.
         tokenizer, config, ema, cache
             For single files; see :func:`calcarine.diffusion.sd1_conversion.converted_folder`.
+        weights : bool
+            False reads no weights: the model then tells its sizes, its digest and its notes, and
+            computes nothing.
 
         Raises
         ------
@@ -127,12 +131,14 @@ class LatentDiffusion(ConditionalDiffusion):
         if own is not None:
             own.check_replaces(place / "vae" / "config.json")
         other = None if own is None else own.vae
-        (vae, text, words, unet, scheduler), notes = load_parts(place, dtype, other)
+        (vae, text, words, unet, scheduler), notes = load_parts(place, dtype, other, weights)
         digest = digest_folder(place)
         if own is not None:
             digest = f"{digest}+{own.digest}"
         model = cls(vae, text, words, unet, scheduler, str(source), digest_as(digest, dtype))
         model.add_notes(notes)
+        if not weights:
+            return model
         model.to(target)
         # Some mistakes in a config only show when the network runs.
         with loading_errors(place / "text_encoder"):

@@ -61,8 +61,13 @@ def digest_as(digest: str, dtype: torch.dtype) -> str:
     return f"{digest}-{str(dtype).removeprefix('torch.')}"
 
 
-def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ...], list[str]]:
-    """Load autoencoder, text encoder, tokenizer, U-Net and scheduler, with notes on changes."""
+def load_parts(
+    place: Path, dtype: torch.dtype, vae: Any, weights: bool = True
+) -> tuple[tuple[Any, ...], list[str]]:
+    """Load autoencoder, text encoder, tokenizer, U-Net and scheduler, with notes on changes.
+
+    Without ``weights``, networks are on PyTorch's device "meta": they have shapes and no values.
+    """
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTokenizer
 
@@ -71,10 +76,10 @@ def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ..
     with loading_errors(place):
         words = CLIPTokenizer.from_pretrained(place / "tokenizer", local_files_only=True)
     parts = (
-        vae or load_autoencoder(place / "vae", dtype),
-        _load_text_encoder(place / "text_encoder", dtype),
+        vae or load_autoencoder(place / "vae", dtype, weights),
+        _load_text_encoder(place / "text_encoder", dtype, weights),
         words,
-        load_network(UNet2DConditionModel, place / "unet", dtype),
+        load_network(UNet2DConditionModel, place / "unet", dtype, weights),
         scheduler,
     )
     check_words(words, parts[1], place)
@@ -83,7 +88,7 @@ def load_parts(place: Path, dtype: torch.dtype, vae: Any) -> tuple[tuple[Any, ..
     )
 
 
-def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_network(kind: Any, folder: Path, dtype: torch.dtype, weights: bool = True) -> Any:
     """Load a network of diffusers with all of its weights.
 
     Parameters
@@ -95,12 +100,18 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         such as ``*.fp16.safetensors``, it is read.
     dtype : torch.dtype
         Precision of the weights.
+    weights : bool
+        False makes the network on the device "meta", by its configuration alone.
 
     Raises
     ------
     CalcarineError
         If weights are missing, unknown or of another shape, or the folder cannot be read.
     """
+    if not weights:
+        with loading_errors(folder), torch.device("meta"):
+            network = kind.from_config(kind.load_config(folder))
+        return torch.nn.Module.to(network, dtype)
     with loading_errors(folder):
         network, info = kind.from_pretrained(
             folder,
@@ -116,7 +127,7 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return network
 
 
-def load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:
+def load_autoencoder(folder: Path, dtype: torch.dtype, weights: bool = True) -> Any:
     """Load the autoencoder of the class that the ``config.json`` of a folder names."""
     import diffusers
 
@@ -128,13 +139,17 @@ def load_autoencoder(folder: Path, dtype: torch.dtype) -> Any:
             f"The autoencoder in {folder} is of the class {name}; choose one of "
             f"{', '.join(AUTOENCODERS)}."
         )
-    return load_network(getattr(diffusers, name), folder, dtype)
+    return load_network(getattr(diffusers, name), folder, dtype, weights)
 
 
-def _load_text_encoder(folder: Path, dtype: torch.dtype) -> Any:
-    from transformers import CLIPTextModel
+def _load_text_encoder(folder: Path, dtype: torch.dtype, weights: bool) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
     from transformers.utils import logging
 
+    if not weights:
+        with loading_errors(folder), torch.device("meta"):
+            encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
+        return torch.nn.Module.to(encoder, dtype)
     logging.disable_progress_bar()
     with loading_errors(folder):
         loaded: Any = CLIPTextModel.from_pretrained(

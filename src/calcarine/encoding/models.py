@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.brain import BrainDataset, Split
+from calcarine.devices import on_cpu_if_full
 from calcarine.display import html_table
 from calcarine.encoding.mean_responses import Features, MeanResponses
 from calcarine.errors import SettingError
 from calcarine.linear import RidgeEdgeWarning, banded_ridge_cv, iter_ridge_cv
 
 __all__ = [
+    "TOGETHER",
     "EncodingScores",
     "UniqueVariance",
     "column_correlations",
@@ -24,6 +26,9 @@ __all__ = [
     "encode",
     "unique_variance",
 ]
+
+TOGETHER = 50_000
+"""Number of voxels that `unique_variance` fits together by default."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,15 +203,21 @@ def _encode_space(
     options = responses.fit_options(n_folds) | ({} if alphas is None else {"alphas": alphas})
     targets, center = responses.all_targets()
     n_voxels = responses.train.shape[1]
-    r, r2, cv_r2, alpha = (np.empty(n_voxels) for _ in range(4))
-    predicted = np.empty((len(x_test), n_voxels), dtype=np.float32)
-    for columns, fit in iter_ridge_cv(x, targets, block_size=block_size, device=device, **options):
-        predicted[:, columns] = fit.predict(x_test) + center[columns]
-        target = responses.test[:, columns]
-        r[columns] = column_correlations(predicted[:, columns], target)
-        r2[columns] = column_r2(predicted[:, columns], target)
-        cv_r2[columns], alpha[columns] = fit.cv_scores, fit.alpha
-    return EncodingScores(r, r2, cv_r2, alpha, predicted)
+
+    def scored(place: str) -> EncodingScores:
+        r, r2, cv_r2, alpha = (np.empty(n_voxels) for _ in range(4))
+        predicted = np.empty((len(x_test), n_voxels), dtype=np.float32)
+        for columns, fit in iter_ridge_cv(
+            x, targets, block_size=block_size, device=place, **options
+        ):
+            predicted[:, columns] = fit.predict(x_test) + center[columns]
+            target = responses.test[:, columns]
+            r[columns] = column_correlations(predicted[:, columns], target)
+            r2[columns] = column_r2(predicted[:, columns], target)
+            cv_r2[columns], alpha[columns] = fit.cv_scores, fit.alpha
+        return EncodingScores(r, r2, cv_r2, alpha, predicted)
+
+    return on_cpu_if_full(scored, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +251,7 @@ def unique_variance(
     alphas: NDArray[np.float64] | None = None,
     n_folds: int = 5,
     n_candidates: int | None = None,
-    block: int = 50_000,
+    block: int = TOGETHER,
 ) -> UniqueVariance:
     """Compute the unique variance of each of several feature spaces.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.diffusion import LatentDiffusion
 from calcarine.experiment.memory_use import PeakMemory, measured_memory, used_memory
 from calcarine.experiment.progress import Advance, Progress
 from calcarine.experiment.stage import PHASES
@@ -181,6 +182,7 @@ class Calibration:
         from calcarine.experiment.workspace import Workspace
 
         tree = self._work.config.model_dump()
+        tree["compute"]["store"] = None
         tree["dataset"]["folds"] = None if tree["dataset"]["split"] else 1
         for phase in PHASES:
             whole = getattr(self._work.config.visdec, phase).training
@@ -198,6 +200,12 @@ class Calibration:
             for name in ("dataset", "model", "generator"):  # loaded once
                 if name in self._work.__dict__:
                     pilot.__dict__[name] = self._work.__dict__[name]
+            if config.visdec.runs("finetune"):
+                # Noise in place of features whose extraction may take hours.
+                model = self._work.generator
+                pilot.__dict__["generator_latents"] = _Noise(model.latent_shape)
+                if isinstance(model, LatentDiffusion):
+                    pilot.__dict__["generator_contexts"] = _Noise(model.context_shape)
             for phase in PHASES:
                 if config.visdec.runs(phase):
                     _, memory = _timed(partial(runs[phase], pilot))
@@ -224,7 +232,8 @@ class Calibration:
         y = x @ rng.standard_normal((p, t), np.float32)
         y += 30 * rng.standard_normal((n, t), np.float32)
         alphas = np.geomspace(1.0, 1e6, 21)
-        first, _ = _timed(lambda: ridge_cv(x, y, alphas=alphas))
+        device = self._work.ridge_device
+        first, _ = _timed(lambda: ridge_cv(x, y, alphas=alphas, device=device))
         spaces = {"a": x[:600, :300], "b": x[:600, 300:]}
         second, _ = _timed(lambda: banded_ridge_cv(spaces, y[:600, :500], alphas=alphas))
         rate = self._products(np.float32)
@@ -296,10 +305,21 @@ def _short(training: TrainingConfig) -> dict[str, Any]:
         "validate_every": None,
         "select": "last",
         "patience": None,
+        "loggers": ("csv",),
         "batch_size": training.batch_size // (training.devices * training.nodes),
         "devices": 1,
         "nodes": 1,
     }
+
+
+class _Noise:
+    """Features of any stimulus, one of two arrays of noise."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._two = np.random.default_rng(0).standard_normal((2, *shape), np.float32)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.asarray(self._two[np.asarray(rows) % 2])
 
 
 class _Clock(Progress):

@@ -107,6 +107,10 @@ class ComputeConfig(_Section):
         description="Round float32 products of the diffusion model and of Vis-Dec's training to "
         "TF32 on CUDA, which is faster.",
     )
+    check: bool = Field(
+        True,
+        description="Refuse a run that by its plan does not fit into the memory or on the disk.",
+    )
     store: str | None = Field(
         default_factory=lambda: os.environ.get("CALCARINE_STORE") or None,
         validate_default=True,
@@ -334,11 +338,12 @@ class TargetConfig(_Section):
     """A feature space that is decoded from a region."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][\w.-]*$", description="Name of the target, part of file names."
+        pattern=r"^[A-Za-z0-9][\w-]*$", description="Name of the target, part of file names."
     )
     space: str = Field(
         description="Feature space: hf:MODEL:LAYER:POOL, net:NETWORK:LAYER, z, c, or your own "
-        "array as file:PATH (.npy or .npz, a row for each stimulus)."
+        "array as file:PATH (.npy or .npz, a row for each stimulus).",
+        pattern=r"^(z|c|(hf|net|file):.+)$",
     )
     roi: str = Field("all", description=f"Region that predicts it: {_REGION}.")
 
@@ -374,7 +379,7 @@ class EmbeddingsConfig(_Section):
     @field_validator("targets")
     @classmethod
     def _have_own_names(cls, value: list[TargetConfig]) -> list[TargetConfig]:
-        names = [target.name for target in value]
+        names = [target.name.lower() for target in value]  # some disks ignore the case
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two targets have the name '{twice}'; give each its own")
@@ -498,6 +503,12 @@ class Experiment(_Section):
     def makes_latents(self) -> bool:
         """Whether the run makes z and c of the stimuli; Vis-Dec alone does not need them."""
         return self.ridge.enabled or self.encoding.enabled
+
+    @property
+    def uses_latents(self) -> bool:
+        """Whether z or c of stimuli decide a result of the run."""
+        targets = self.embeddings.targets
+        return self.makes_latents or any(target.space in ("z", "c") for target in targets)
 
     @property
     def decodes_by_own_class(self) -> bool:

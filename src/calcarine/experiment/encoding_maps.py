@@ -112,7 +112,7 @@ def _progress(work: Workspace, plan: AnalysisPlan) -> AbstractContextManager[Adv
 
 def blocks_of(work: Workspace) -> tuple[str, ...]:
     """Return the blocks of the U-Net that a run compares."""
-    return tuple(work.config.encoding.blocks or _default_blocks(block_names(work.model)))
+    return tuple(work.config.encoding.blocks or _default_blocks(block_names(work.described_model)))
 
 
 def _features(work: Workspace, plan: AnalysisPlan) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _write(work: Workspace, analysis: Analysis, plan: AnalysisPlan, no_ceiling: 
         "subject": dataset.subject,
         "source": dataset.source,
         "licence": dataset.licence,
-        "model": f"{work.model.name} ({work.model.digest[:12]})",
+        "model": f"{work.described_model.name} ({work.described_model.digest[:12]})",
         "splits": ", ".join(f"{s.name} ({s.digest()[:8]})" for s in work.splits[:12]),
         "facts": analysis.facts,
         "no_ceiling": no_ceiling,

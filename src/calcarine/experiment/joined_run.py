@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -193,11 +193,13 @@ def start_on_dask(
     need_extra("cluster", "distributed")
     distributed: Any = import_module("distributed")  # without types
     if address == _SLURM:
-        with _slurm_cluster(jobs) as cluster, distributed.Client(cluster) as client:
-            tasks = [client.submit(_take_part_at, _place(run), pure=False) for _ in range(jobs)]
+        with (
+            _slurm_cluster(jobs) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+            _given_to_all(client, _place(run)) as given,
+        ):
             yield
-            for task in tasks:  # jobs that still wait in the queue have nothing left to do
-                task.cancel()
+            _say_errors(given, progress)
         return
     try:
         client = distributed.Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
@@ -219,12 +221,36 @@ def start_on_dask(
             # A worker that was killed may not come again.
             with client.as_current(), suppress(TimeoutError):
                 distributed.wait(tasks, timeout=_ANSWER_SECONDS)
-            for name, task in zip(names, tasks, strict=True):
-                if task.status == "error":
-                    progress.say(
-                        f"The Dask worker {name} ended early, and others did its work: "
-                        f"{_line(task.exception())}"
-                    )
+            _say_errors(dict(zip(names, tasks, strict=True)), progress)
+
+
+@contextmanager
+def _given_to_all(client: Any, path: str) -> Iterator[dict[str, Any]]:
+    """Let each worker of a cluster take part once, whenever its job starts, while a block runs."""
+    tasks: dict[str, Any] = {}
+    end = threading.Event()
+
+    def give() -> None:
+        while not end.wait(_POLL_SECONDS):
+            for name in set(client.scheduler_info(n_workers=-1)["workers"]) - set(tasks):
+                tasks[name] = client.submit(_take_part_at, path, workers=[name], pure=False)
+
+    thread = threading.Thread(target=give, daemon=True)
+    thread.start()
+    try:
+        yield tasks
+    finally:
+        end.set()
+        thread.join()
+
+
+def _say_errors(tasks: Mapping[str, Any], progress: Progress) -> None:
+    for name, task in tasks.items():
+        if task.status == "error":
+            progress.say(
+                f"The Dask worker {name} ended early, and others did its work: "
+                f"{_line(task.exception())}"
+            )
 
 
 def _slurm_cluster(jobs: int) -> Any:
@@ -233,7 +259,7 @@ def _slurm_cluster(jobs: int) -> Any:
     try:
         cluster = import_module("dask_jobqueue").SLURMCluster()
         cluster.scale(jobs=jobs)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, TypeError) as error:
         raise SettingError(
             f"dask-jobqueue cannot start jobs ({_line(error)}); describe them in "
             "~/.config/dask/jobqueue.yaml (section jobqueue.slurm: cores, memory, queue) and call "

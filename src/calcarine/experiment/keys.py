@@ -92,6 +92,11 @@ def encode_key(config: Experiment, digests: Digests, before: Keys) -> str:
         digests.splits,
         config.evaluation.seed,
         [digests.contents.get(file) for file in config.encoding.feature_files.values()],
+        *[
+            digests.contents[name]
+            for name in config.encoding.extra_names
+            if name in digests.contents
+        ],
     )
 
 
@@ -117,6 +122,7 @@ def retrieve_key(config: Experiment, digests: Digests, before: Keys) -> str:
     """Return the key of decoded features and of the stimuli that are retrieved by them."""
     targets = config.embeddings.targets
     latents = any(target.space in ("z", "c") for target in targets)
+    named = [target.file or target.space for target in targets]
     return content_key(
         "retrieve",
         digests.dataset,
@@ -125,7 +131,7 @@ def retrieve_key(config: Experiment, digests: Digests, before: Keys) -> str:
         config.ridge.model_dump(exclude={"enabled"}),
         digests.splits,
         config.evaluation.model_dump(include={"n_boot", "n_permutations", "seed"}),
-        [digests.contents.get(target.file) for target in targets if target.file],
+        [digests.contents.get(name) for name in named],
     )
 
 

@@ -150,16 +150,16 @@ def _model_notes(work: Workspace) -> list[str]:
     """Return notes on how the models were read, and on the text that they get."""
     notes: list[str] = []
     if work.config.makes_latents:
-        notes += [*work.model.notes, *work.text_notes]
+        notes += [*work.described_model.notes, *work.text_notes]
     if work.config.visdec.enabled:
-        notes += work.generator.notes
+        notes += work.described_generator.notes
     return list(dict.fromkeys(notes))
 
 
 def _model_digests(work: Workspace) -> dict[str, str]:
-    digests = {"model": work.model.digest} if work.config.makes_latents else {}
+    digests = {"model": work.described_model.digest} if work.config.uses_latents else {}
     if work.config.visdec.enabled:
-        digests["vis-dec model"] = work.generator.digest
+        digests["vis-dec model"] = work.described_generator.digest
     return digests
 
 

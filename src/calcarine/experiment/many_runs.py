@@ -245,7 +245,10 @@ class ManyRuns:
         found: list[Plan | CalcarineError] = []
         for run in self.runs:
             try:
-                found.append(plan_experiment(run.experiment, run.folder, progress))
+                plan = plan_experiment(run.experiment, run.folder, progress)
+                if run.experiment.compute.check:
+                    plan.check()
+                found.append(plan)
             except CalcarineError as error:
                 found.append(error)
         return found

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["PeakMemory", "machine_memory", "measured_memory", "used_memory"]
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @dataclass
@@ -48,19 +46,43 @@ def measured_memory() -> Iterator[PeakMemory]:
     PeakMemory
         Complete after the block.
     """
-    import torch
-
     with suppress(OSError):
         _RESET.write_text("5")
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    for device in _used_gpus():
+        device.reset()
     memory = PeakMemory(before=used_memory())
     try:
         yield memory
     finally:
         memory.peak = max(_status("VmHWM") or _largest_so_far(), memory.before)
-        if torch.cuda.is_available():
-            memory.gpu = int(torch.cuda.max_memory_reserved())
+        memory.gpu = max((device.peak() for device in _used_gpus()), default=0)
+
+
+class _GPU:
+    """The memory of one CUDA GPU."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def reset(self) -> None:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(self._number)
+
+    def peak(self) -> int:
+        import torch
+
+        return int(torch.cuda.max_memory_reserved(self._number))
+
+
+def _used_gpus() -> list[_GPU]:
+    """Return the CUDA GPUs, if this process uses any: looking at one would occupy it."""
+    import torch
+
+    initialized: Any = torch.cuda.is_initialized  # without types
+    if not (torch.cuda.is_available() and initialized()):
+        return []
+    return [_GPU(number) for number in range(torch.cuda.device_count())]
 
 
 def used_memory() -> int:
@@ -73,10 +95,28 @@ def machine_memory() -> int | None:
     found = []
     with suppress(ValueError, OSError, AttributeError):  # Windows has no sysconf
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    for file in _LIMITS:
+    for file in _limits():
         with suppress(OSError, ValueError):  # "max" is no limit
             found.append(int(file.read_text()))
     return min(found, default=None)
+
+
+def _limits() -> Iterator[Path]:
+    """Yield the files with memory limits of the control groups that this process is in."""
+    lines = []
+    with suppress(OSError):
+        lines = _OWN_GROUPS.read_text().splitlines()
+    for line in ["0::/", ":memory:/", *lines]:
+        _, kinds, place = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root, name = (
+            (_GROUPS / "memory", "memory.limit_in_bytes") if kinds else (_GROUPS, "memory.max")
+        )
+        inner = root / place.lstrip("/")
+        yield from (
+            folder / name for folder in (inner, *inner.parents) if folder.is_relative_to(root)
+        )
 
 
 def _status(name: str) -> int | None:

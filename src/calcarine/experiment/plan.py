@@ -32,6 +32,8 @@ __all__ = [
 _LIBRARIES = 0.2e9
 """Bytes of libraries and buffers that stages load and keep besides data and networks."""
 
+_ANYWAY = "set compute.check=false to try it all the same"
+
 HEADINGS = ("stage", "work", "time", "memory", "disk")
 """Headings of `Plan.rows`."""
 
@@ -46,9 +48,10 @@ class PlannedStage:
     work : str
         What it computes, in numbers.
     seconds : float or None
-        None where nothing was measured.
-    memory, gpu, disk : float
-        Bytes: memory of the process and of the GPU at the peak, and what the stage writes.
+        Without work whose cost is not known; None where nothing was measured.
+    memory, gpu, disk, stored : float
+        Bytes: memory of the process and of the GPU at the peak, and what the stage writes into the
+        run and as features into the store.
     mend : str
         Settings that lower its memory.
     unknown : tuple of str
@@ -61,8 +64,21 @@ class PlannedStage:
     memory: float
     gpu: float
     disk: float
+    stored: float = 0.0
     mend: str = ""
     unknown: tuple[str, ...] = ()
+
+    @property
+    def time(self) -> str:
+        """Its time as text."""
+        if self.seconds is None:
+            return "not known"
+        return f"{'more than ' if self.unknown else ''}{time_text(self.seconds)}"
+
+    @property
+    def written(self) -> float:
+        """Bytes that it writes anywhere."""
+        return self.disk + self.stored
 
 
 @dataclass(frozen=True)
@@ -74,17 +90,17 @@ class Plan:
     stages : tuple of PlannedStage
     device : str
         Where networks compute, and how precisely.
-    memory_there, disk_there : float or None
-        Bytes of this machine's memory, and free bytes of the disk of the run; None if unknown.
-    folder : Path
-        Where the run writes.
+    memory_there : float or None
+        Bytes of this machine's memory; None if unknown.
+    folder, store : Path
+        Where the run writes, and where it keeps features.
     """
 
     stages: tuple[PlannedStage, ...]
     device: str
     memory_there: float | None
-    disk_there: float | None
     folder: Path
+    store: Path
 
     @property
     def seconds(self) -> float:
@@ -93,8 +109,8 @@ class Plan:
 
     @property
     def untimed(self) -> list[str]:
-        """Names of the stages whose time is not known."""
-        return [stage.name for stage in self.stages if stage.seconds is None]
+        """Names of the stages whose time is not known, or only in part."""
+        return [stage.name for stage in self.stages if stage.seconds is None or stage.unknown]
 
     @property
     def memory(self) -> float:
@@ -104,10 +120,10 @@ class Plan:
     @property
     def disk(self) -> float:
         """Bytes that the stages write."""
-        return sum(stage.disk for stage in self.stages)
+        return sum(stage.written for stage in self.stages)
 
     def __str__(self) -> str:
-        without = f" (without {', '.join(self.untimed)})" if self.untimed else ""
+        without = f" (without parts of {', '.join(self.untimed)})" if self.untimed else ""
         return (
             f"Plan: about {time_text(self.seconds)}{without}, {size_text(self.memory)} of memory "
             f"and {size_text(self.disk)} of disk"
@@ -126,17 +142,15 @@ class Plan:
                 if stage.memory > self.memory_there:
                     raise SettingError(
                         f"The stage '{stage.name}' needs about {size_text(stage.memory)} of "
-                        f"memory, and {size_text(self.memory_there)} are there; {stage.mend}, or "
-                        "use a machine with more."
+                        f"memory, and {size_text(self.memory_there)} are there; {stage.mend}, use "
+                        f"a machine with more, or {_ANYWAY}."
                     )
-        if self.disk_there is not None and self.disk > self.disk_there:
-            largest = max(self.stages, key=lambda stage: stage.disk)
-            raise SettingError(
-                f"The run writes about {size_text(self.disk)}, most of it "
-                f"({size_text(largest.disk)}) in the stage '{largest.name}', and "
-                f"{size_text(self.disk_there)} are free in {self.folder}; give another folder with "
-                "--out, or one for features with --store."
-            )
+        one_disk = self.folder.stat().st_dev == self.store.stat().st_dev
+        features = {stage.name: stage.stored for stage in self.stages}
+        own = {s.name: s.written if one_disk else s.disk for s in self.stages}
+        _check_disk("The run writes", own, self.folder, "give another folder with --out, or one")
+        if not one_disk:
+            _check_disk("Its features take", features, self.store, "give another folder")
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return stage, work, time, memory and disk of each stage as text, and their sums."""
@@ -144,9 +158,9 @@ class Plan:
             (
                 stage.name,
                 stage.work,
-                "not known" if stage.seconds is None else time_text(stage.seconds),
+                stage.time,
                 size_text(stage.memory),
-                size_text(stage.disk),
+                size_text(stage.written),
             )
             for stage in self.stages
         ]
@@ -213,14 +227,14 @@ def plan_run(
         if stage.enabled(work.config) and not work.run.is_done(name, keys[name]):
             planned.append(_planned(name, stage_cost(name, work), calibration, work))
     place = _existing(folder or work.run.path)
-    free = float(shutil.disk_usage(place).free)
+    own = work.store.folder if work.shared_store else place
     there = machine_memory()
     return Plan(
         tuple(planned),
         str(work.compute),
         None if there is None else float(there),
-        free,
         place,
+        _existing(own),
     )
 
 
@@ -240,12 +254,20 @@ def _planned(
             seconds += count * calibration.ridge_seconds(fit, banded=banded)
         batch = max((rate.memory for _, rate in rates), default=0.0)
         gpu = max((rate.gpu for _, rate in rates), default=0.0)
-        if len(rates) < len(found) or cost.unknown:
+        if len(rates) < len(found):
             seconds = None
     memory = _LIBRARIES + base + cost.arrays + max(fits, batch)
     mend = _mend(name, fits > batch, work)
     return PlannedStage(
-        name, "; ".join(_said(cost)), seconds, memory, gpu, cost.disk, mend, cost.unknown
+        name,
+        "; ".join(_said(cost)),
+        seconds,
+        memory,
+        gpu,
+        cost.disk,
+        cost.stored,
+        mend,
+        cost.unknown,
     )
 
 
@@ -255,8 +277,10 @@ def _mend(name: str, fits: bool, work: Workspace) -> str:
         return "choose a smaller region (encoding.roi) or fewer components (encoding.n_components)"
     if name == "fit" and fits:
         return "choose smaller regions (roi.z, roi.c) or fewer folds (ridge.n_folds)"
+    if name == "retrieve" and fits:
+        return "choose smaller regions or features (embeddings.targets)"
     stage = STAGES[name]
-    return f"lower {stage.memory}.batch_size"
+    return f"lower {stage.memory}.batch_size" if stage.batches else "end other programs"
 
 
 def _said(cost: StageCost) -> Iterator[str]:
@@ -276,6 +300,18 @@ def _said(cost: StageCost) -> Iterator[str]:
         yield f"{number} x {what}"
     for what in cost.unknown:
         yield f"{what} (not known)"
+
+
+def _check_disk(what: str, bytes_of: dict[str, float], folder: Path, mend: str) -> None:
+    """Raise unless what the stages write fits into a folder."""
+    free, total = float(shutil.disk_usage(folder).free), sum(bytes_of.values())
+    if total > free:
+        largest = max(bytes_of, key=lambda name: bytes_of[name])
+        raise SettingError(
+            f"{what} about {size_text(total)}, most of it ({size_text(bytes_of[largest])}) in the "
+            f"stage '{largest}', and {size_text(free)} are free in {folder}; {mend} for features "
+            f"with --store, or {_ANYWAY}."
+        )
 
 
 def _existing(folder: Path) -> Path:

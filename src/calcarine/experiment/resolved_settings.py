@@ -117,9 +117,9 @@ def _generation(work: Workspace, chosen: Mapping[str, Mapping[str, float]]) -> d
     }
     if config.makes_latents:
         resolved["latent_size"] = work.latent_size
-        resolved["guidance_rescale"] = work.model.guidance_rescale
+        resolved["guidance_rescale"] = work.described_model.guidance_rescale
     elif config.visdec.enabled:
-        resolved["guidance_rescale"] = work.generator.guidance_rescale
+        resolved["guidance_rescale"] = work.described_generator.guidance_rescale
     if not work.chooses_settings:
         return resolved | {"search": {"enabled": False}}
     resolved["search"] = {"enabled": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,33 +24,31 @@ from calcarine.files import atomic_write, write_text
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["GALLERIES", "SHOWN", "retrieve_stimuli"]
+__all__ = ["SHOWN", "retrieve_stimuli"]
 
 SHOWN = 6
 """Number of stimuli whose nearest pictures the report shows."""
-
-GALLERIES = {"test": "test stimuli of the split", "all": "all stimuli of the data set"}
-"""Pictures among which stimuli are retrieved, and what they are."""
 
 
 def retrieve_stimuli(work: Workspace) -> None:
     """Decode all targets of every split and retrieve the test stimuli.
 
-    Writes ``retrieval/``: the decoders and ``decoded.safetensors`` of each split, ranks and nearest
-    pictures of each stimulus (``stimuli.parquet``), and scores (``summary.json``).
+    Writes ``retrieval/``: the decoders and ``decoded.safetensors`` of each split (``decoders``),
+    ranks and nearest pictures of each stimulus (``stimuli.parquet``), and scores
+    (``summary.json``).
     """
     config, folder = work.config.embeddings, work.run.path / "retrieval"
     features = _features(work)
-    found: dict[tuple[str, str], list[Retrieval]] = {}
+    found: dict[tuple[str, str], list[tuple[Split, Retrieval]]] = {}
     with work.progress.track("Retrieval", len(work.splits)) as advance:
         for split in work.splits:
-            for name, values in _decoded(work, split, features, folder / split.name).items():
-                for gallery in GALLERIES:
-                    one = _retrieved(work, split, values, features[name], gallery)
-                    found.setdefault((name, gallery), []).append(one)
+            place = folder / "decoders" / split.name
+            for name, values in _decoded(work, split, features, place).items():
+                for gallery, one in _retrieved(work, split, values, features[name]):
+                    found.setdefault((name, gallery), []).append((split, one))
             advance(1)
     _show(work, found, folder / "pictures")
-    rows = [row for key, parts in found.items() for row in _stimuli(work.splits, *key, parts)]
+    rows = [row for key, parts in found.items() for row in _stimuli(*key, parts)]
     with atomic_write(folder / "stimuli.parquet") as partial:
         pd.DataFrame(rows).to_parquet(partial)
     evaluation, spaces = work.config.evaluation, {t.name: t for t in config.targets}
@@ -60,7 +58,12 @@ def retrieve_stimuli(work: Workspace) -> None:
             "space": spaces[name].space,
             "roi": spaces[name].roi,
             "gallery": gallery,
-            **_scores(parts, evaluation.n_boot, evaluation.n_permutations, evaluation.seed),
+            **_scores(
+                [part for _, part in parts],
+                evaluation.n_boot,
+                evaluation.n_permutations,
+                evaluation.seed,
+            ),
         }
         for (name, gallery), parts in found.items()
     ]
@@ -76,7 +79,8 @@ def _decoded(
 
     made, file = work.run.made("retrieve"), folder / "decoded.safetensors"
     if made.holds_below(folder):
-        return dict(load_file(file))
+        stored = load_file(file)  # in the order of names
+        return {target.name: stored[target.name] for target in work.config.embeddings.targets}
     shutil.rmtree(folder, ignore_errors=True)
     rois = {target.name: target.roi for target in work.config.embeddings.targets}
     decoder = EmbeddingRegression(rois, **work.ridge_options).fit(work.dataset, split, features)
@@ -94,14 +98,16 @@ def _features(work: Workspace) -> dict[str, NDArray[np.float32]]:
     # Files first: a mistake in one is noticed before networks are loaded.
     own = {t.name: read_feature_file(t.name, Path(t.file), stimuli) for t in targets if t.file}
     names = [target.space for target in targets if target.file is None]
-    made = extract_spaces(
-        names,
-        work.model,
-        stimuli,
-        work.store,
-        latents=work.latent_settings,
-        batch_size=work.config.generation.batch_size,
-    )
+    made: Mapping[str, Any] = {}
+    if names:
+        made = extract_spaces(
+            names,
+            work.model,
+            stimuli,
+            work.store,
+            latents=work.latent_settings,
+            batch_size=work.config.generation.batch_size,
+        )
     return {
         target.name: own[target.name] if target.file else np.asarray(made[target.space][:])
         for target in targets
@@ -109,23 +115,20 @@ def _features(work: Workspace) -> dict[str, NDArray[np.float32]]:
 
 
 def _retrieved(
-    work: Workspace, split: Split, decoded: NDArray[Any], features: NDArray[Any], gallery: str
-) -> Retrieval:
+    work: Workspace, split: Split, decoded: NDArray[Any], features: NDArray[Any]
+) -> Iterator[tuple[str, Retrieval]]:
+    """Yield what is retrieved in each gallery; one test stimulus alone is no gallery."""
     stimuli, config = work.dataset.stimuli, work.config.embeddings
-    ids: Sequence[str] = split.test if gallery == "test" else stimuli.ids
-    return retrieve(
-        decoded,
-        features[stimuli.rows(ids)],
-        split.test,
-        ids,
-        mean=features[stimuli.rows(split.train)].mean(0, dtype=np.float64),
-        metric=config.metric,
-        hubs=config.hubs,
-    )
+    mean = features[stimuli.rows(split.train)].mean(0, dtype=np.float64)
+    options: dict[str, Any] = {"mean": mean, "metric": config.metric, "hubs": config.hubs}
+    if len(split.test) > 1:
+        own = features[stimuli.rows(split.test)]
+        yield "test", retrieve(decoded, own, split.test, **options)
+    yield "all", retrieve(decoded, features, split.test, stimuli.ids, **options)
 
 
 def _stimuli(
-    splits: Sequence[Split], name: str, gallery: str, parts: Sequence[Retrieval]
+    name: str, gallery: str, parts: Sequence[tuple[Split, Retrieval]]
 ) -> list[dict[str, Any]]:
     """Return a row for each stimulus: its ranks and the pictures nearest to what was decoded."""
     return [
@@ -139,20 +142,22 @@ def _stimuli(
             "gallery_size": part.gallery_size,
             "nearest": list(part.nearest[row]),
         }
-        for split, part in zip(splits, parts, strict=True)
+        for split, part in parts
         for row, key in enumerate(split.test)
     ]
 
 
 def _show(
-    work: Workspace, found: Mapping[tuple[str, str], Sequence[Retrieval]], folder: Path
+    work: Workspace,
+    found: Mapping[tuple[str, str], Sequence[tuple[Split, Retrieval]]],
+    folder: Path,
 ) -> None:
     """Keep the pictures that the report shows, and which these are (``shown.json``)."""
     split, stimuli = work.splits[0], work.dataset.stimuli
     order = np.random.default_rng(work.config.evaluation.seed).permutation(len(split.test))
     chosen = sorted(int(row) for row in order[:SHOWN])
     shown = {
-        name: [[split.test[row], *parts[0].nearest[row]] for row in chosen]
+        name: [[split.test[row], *parts[0][1].nearest[row]] for row in chosen]
         for (name, gallery), parts in found.items()
         if gallery == "all"
     }
@@ -190,7 +195,10 @@ def _scores(
         "rank percentile": float(own.mean()),
         "ci_low": low,
         "ci_high": high,
-        "p": permutation_test(table, n_permutations, seed, groups).p,
+        # One response alone cannot be exchanged with another.
+        "p": permutation_test(table, n_permutations, seed, groups).p
+        if len(rank) > len(parts)
+        else None,
         "backward top-1": float(np.mean(backward <= 1)),
         "hubness": float(np.mean([part.hubness for part in parts])),
     }

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -254,17 +254,21 @@ class RunDirectory:
     def timed(self, stage: str) -> Iterator[None]:
         """Record time and memory of a stage in the manifest, interrupted or not."""
         start = time.monotonic()
-        try:
-            with measured_memory() as memory:
+        with ExitStack() as stack:
+            memory = stack.enter_context(measured_memory())
+            try:
                 yield
-        finally:
-            before = self.manifest()
-            times, peaks = before.get("times", {}), before.get("memory", {})
-            spent = times.get(stage, 0.0) + time.monotonic() - start
-            most = max(peaks.get(stage, 0), memory.peak)
-            self.update_manifest(
-                times={**times, stage: round(spent, 2)}, memory={**peaks, stage: most}
-            )
+            finally:
+                stack.close()
+                before = self.manifest()
+                times, peaks = before.get("times", {}), before.get("memory", {})
+                spent = times.get(stage, 0.0) + time.monotonic() - start
+                most = max(peaks.get(stage, 0), memory.peak)
+                self.update_manifest(
+                    times={**times, stage: round(spent, 2)},
+                    # Some systems do not tell.
+                    memory={**peaks, **({stage: most} if most else {})},
+                )
 
 
 @contextmanager

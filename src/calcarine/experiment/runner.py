@@ -99,20 +99,25 @@ def run_experiment(
 
 def _lead(work: Workspace, workers: int, dask: str | None) -> None:
     """Run the stages of an experiment; other processes may take part."""
-    _plan(work, alone=workers == 1 and dask is None)
     here = 0 if dask == "slurm" else workers - 1  # else they are jobs
     with (
         start_on_dask(work.run, dask, work.progress, workers),
+        # Before the plan, which takes some time: others that start meanwhile wait.
         work.run.led(),
-        start_workers(work.run, here, work.progress),
     ):
+        _plan(work, alone=workers == 1 and dask is None)
+        _run_stages(work, here)
+    remove_partial_files(work.run.path)
+
+
+def _run_stages(work: Workspace, workers: int) -> None:
+    with start_workers(work.run, workers, work.progress):
         first = leader()
         if first is not None and work.trained is None:
             first.announce(work.run.path)
         for name, stage in STAGES.items():
             if stage.enabled(work.config):
                 run_stage(work, name)
-    remove_partial_files(work.run.path)
 
 
 def _plan(work: Workspace, alone: bool) -> None:
@@ -124,7 +129,8 @@ def _plan(work: Workspace, alone: bool) -> None:
     # Trainings may start processes on other devices, so none is tried here.
     calibration = Calibration(work, phases=False) if work.progress.shown else None
     plan = plan_run(work, calibration=calibration)
-    plan.check()
+    if work.config.compute.check:
+        plan.check()
     if calibration is not None and plan.stages:
         work.progress.say(f"{plan}{'' if alone else ', by one process'}")
         before = work.run.manifest().get("plan", {})
@@ -210,7 +216,12 @@ def run_stage(work: Workspace, name: str) -> None:
         raise SettingError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
     stage = STAGES[name]
     if not (stage.enabled(work.config) or stage.on_demand):
-        options = " ".join(f"--set {key}=true" for key in stage.switches)
+        options = " ".join(
+            f"--set '{key}=[{{name: NAME, space: SPACE, roi: REGION}}]'"
+            if key == "embeddings.targets"
+            else f"--set {key}=true"
+            for key in stage.switches
+        )
         raise SettingError(
             f"The stage '{name}' is not part of this run; add it with 'calcarine run "
             f"{work.run.path} {options}'."
@@ -226,6 +237,8 @@ def run_stage(work: Workspace, name: str) -> None:
         if work.run.begin(name, key, stage.stale):
             if stage.networks:
                 work.record_compute(name)
+            if not stage.generates:
+                work.forget_models()
             with (
                 nullcontext() if stage.share is None else work.run.sharing(name),
                 work.run.timed(name),

@@ -11,30 +11,26 @@ from typing import Any
 
 from calcarine.errors import SettingError, need_extra
 
-__all__ = ["submit_jobs"]
+__all__ = ["job_executor", "submit_jobs"]
+
+_MINUTES = 1440
 
 
-def submit_jobs(
-    command: Sequence[str], logs: Path, count: int, options: Mapping[str, Any] | None = None
-) -> list[Any]:
-    """Submit jobs that all call the same command of calcarine, and so share its work.
+def job_executor(logs: Path, options: Mapping[str, Any] | None = None) -> Any:
+    """Return what submits jobs; nothing is submitted yet.
 
     Parameters
     ----------
-    command : sequence of str
-        Arguments of ``calcarine``.
     logs : Path
         Folder for what the jobs print, which all nodes see.
-    count : int
-        Number of jobs.
     options : mapping of str to object, optional
-        Parameters of submitit, such as ``timeout_min``, ``mem_gb``, ``cpus_per_task``,
-        ``gpus_per_node`` and ``slurm_partition``; and ``cluster``, which is ``"slurm"`` by default
-        and may be ``"local"`` for processes of this machine.
+        Parameters of submitit, such as ``timeout_min`` (1440 by default), ``mem_gb``,
+        ``cpus_per_task``, ``gpus_per_node`` and ``slurm_partition``; and ``cluster``, which is
+        ``"slurm"`` by default and may be ``"local"`` for processes of this machine.
 
     Returns
     -------
-    list of submitit.Job
+    submitit.AutoExecutor
 
     Raises
     ------
@@ -45,6 +41,8 @@ def submit_jobs(
     submitit: Any = import_module("submitit")  # without types
     settings = dict(options or {})
     cluster = settings.pop("cluster", "slurm")
+    if "slurm_time" not in settings:  # submitit's own default is five minutes
+        settings.setdefault("timeout_min", _MINUTES)
     try:
         executor = submitit.AutoExecutor(folder=str(logs), cluster=cluster)
     except (RuntimeError, ValueError) as error:
@@ -56,9 +54,38 @@ def submit_jobs(
         executor.update_parameters(**settings)
     except (TypeError, ValueError, AssertionError, NameError) as error:
         raise SettingError(f"submitit refuses the options of the jobs: {_line(error)}.") from error
+    return executor
+
+
+def submit_jobs(executor: Any, command: Sequence[str], count: int) -> list[Any]:
+    """Submit jobs that all call the same command of calcarine, and so share its work.
+
+    Parameters
+    ----------
+    executor : submitit.AutoExecutor
+        See `job_executor`.
+    command : sequence of str
+        Arguments of ``calcarine``.
+    count : int
+        Number of jobs.
+
+    Returns
+    -------
+    list of submitit.Job
+
+    Raises
+    ------
+    CalcarineError
+        If SLURM refuses the jobs.
+    """
     call = [sys.executable, "-m", "calcarine", *command]
-    with executor.batch():
-        return [executor.submit(subprocess.run, call, check=True) for _ in range(count)]
+    try:
+        with executor.batch():
+            return [executor.submit(subprocess.run, call, check=True) for _ in range(count)]
+    except (RuntimeError, OSError, ValueError) as error:
+        raise SettingError(
+            f"The cluster refused the jobs: {_line(error)}; check the options given by --job."
+        ) from error
 
 
 def _line(error: BaseException) -> str:

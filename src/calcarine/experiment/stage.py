@@ -57,6 +57,8 @@ class Stage:
         Whether the stage works in batches of ``batch_size``.
     networks : bool
         Whether networks compute in the stage.
+    generates : bool
+        Whether the diffusion model computes in the stage; otherwise its memory is freed.
     on_demand : bool
         Whether the command of this stage works in runs that leave the stage out.
     share : callable, optional
@@ -77,6 +79,7 @@ class Stage:
     memory: str = "generation"
     batches: bool = True
     networks: bool = True
+    generates: bool = True
     on_demand: bool = False
     share: Callable[[Workspace], None] | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.decoding import PixelRegression
+from calcarine.encoding.models import TOGETHER
 from calcarine.experiment.encoding_maps import analysis_plan
 from calcarine.experiment.feature_files import read_feature_file
 from calcarine.experiment.stage import PHASES
@@ -65,8 +66,8 @@ class StageCost:
         Ridge regressions: what they fit, how many of them, and the cost of one.
     arrays : float
         Bytes of arrays that are in memory together, beyond data, networks and fits.
-    disk : float
-        Bytes that the stage writes.
+    disk, stored : float
+        Bytes that the stage writes into the run, and as features into the store.
     unknown : tuple of str
         Work whose cost is not known.
     """
@@ -75,6 +76,7 @@ class StageCost:
     fits: tuple[tuple[str, int, RidgeCost], ...] = ()
     arrays: float = 0.0
     disk: float = 0.0
+    stored: float = 0.0
     unknown: tuple[str, ...] = ()
 
 
@@ -111,18 +113,17 @@ def _features_cost(work: Workspace) -> StageCost:
     if not work.config.makes_latents:
         return StageCost()
     store, stimuli = _Missing(work.store), work.dataset.stimuli
-    work.latent_settings.z(store, work.model, stimuli)
-    work.latent_settings.c(store, work.model, stimuli)
+    work.latent_settings.z(store, work.described_model, stimuli)
+    work.latent_settings.c(store, work.described_model, stimuli)
     return _extraction(work, store)
 
 
 def _extraction(work: Workspace, store: _Missing) -> StageCost:
     """Return what extracting the features costs that a store lacks."""
     parts: list[Part] = []
-    unknown: list[str] = []
-    disk, generation = 0.0, work.config.generation
+    stored, generation = 0.0, work.config.generation
     for names, count in store.lacking:
-        disk += count * _FLOAT * sum(_width(work, name) for name in names)
+        stored += count * _FLOAT * sum(_width(work, name) for name in names)
         first = SpaceName.parse(names[0])
         if names == ["z"]:
             parts.append(Part("pictures encoded to z", count, "encode z"))
@@ -133,26 +134,27 @@ def _extraction(work: Workspace, store: _Missing) -> StageCost:
                 total = sum(max(len(own), 1) for own in work.dataset.stimuli.categories())
             parts.append(Part("texts", total, "text"))
         elif first.strength is not None:
-            steps = work.model.count_steps(generation.steps, first.strength)
+            steps = work.described_model.count_steps(generation.steps, first.strength)
             parts.append(Part("denoising steps of features", count * steps, _step(work)))
-        else:
-            unknown += [f"{name} of {count:,} pictures" for name in names]
-    return StageCost(tuple(parts), disk=disk * _ZARR, unknown=tuple(unknown))
+    return StageCost(tuple(parts), stored=stored * _ZARR)
 
 
 def _step(work: Workspace) -> str:
     return "plain step" if work.config.generation.guidance == 1 else "guided step"
 
 
+def _has_known_width(name: str) -> bool:
+    """Whether a feature space is one of the diffusion model, whose sizes are known."""
+    return name != "labels" and not SpaceName.parse(name).by_network
+
+
 def _width(work: Workspace, name: str) -> int:
     """Return the number of values of one stimulus in a feature space."""
     space = SpaceName.parse(name)
     if name == "c":
-        return math.prod(work.model.context_shape)
+        return math.prod(work.described_model.context_shape)
     if space.block is not None:
-        return math.prod(work.block_shapes[space.block])
-    if space.by_network:
-        return 0  # known when the network has been loaded
+        return math.prod(work.block_shape(space.block))
     return math.prod(work.z_shape)
 
 
@@ -178,7 +180,10 @@ def _fit_cost(work: Workspace) -> StageCost:
             for name, (region, width) in targets.items():
                 if name != "pixels":
                     fits.append((f"decoder of {name}", 1, _decoder(work, split, region, width)))
-        counts = [work.model.count_steps(search.steps, strength) for strength in search.strengths]
+        counts = [
+            work.described_model.count_steps(search.steps, strength)
+            for strength in search.strengths
+        ]
         pictures = search.n_stimuli * len(work.splits)
         steps = pictures * len(search.guidances) * sum(counts)
         made = pictures * len(search.guidances) * len(counts)
@@ -186,7 +191,7 @@ def _fit_cost(work: Workspace) -> StageCost:
             Part("denoising steps to choose settings", steps, "guided step"),
             *_pictures(work, made, through=True),
         ]
-    return StageCost(tuple(parts), tuple(fits), arrays, disk, unknown)
+    return StageCost(tuple(parts), tuple(fits), arrays, disk, unknown=unknown)
 
 
 def _targets(work: Workspace) -> dict[str, tuple[str, int]]:
@@ -194,7 +199,7 @@ def _targets(work: Workspace) -> dict[str, tuple[str, int]]:
     config, found = work.config, {}
     if config.ridge.enabled:
         found["z"] = work.roi["z"], math.prod(work.z_shape)
-        found["c"] = work.roi["c"], math.prod(work.model.context_shape)
+        found["c"] = work.roi["c"], math.prod(work.described_model.context_shape)
     if config.evaluation.direct_ridge:
         side = min(_picture_side(work), PixelRegression().max_side)
         found["pixels"] = work.roi["pixels"], 3 * side**2
@@ -214,7 +219,7 @@ def _decoder(work: Workspace, split: Split, region: str, width: int) -> RidgeCos
 
 def _pictures(work: Workspace, count: float, *, through: bool) -> list[Part]:
     """Return the parts of making pictures from latents, from z through a picture or not."""
-    model = work.model
+    model = work.described_model
     parts = [Part("latents decoded", count, "decode")]
     passes = work.config.generation.through_image or work.latent_size != model.image_size
     if through and passes:
@@ -241,8 +246,8 @@ def _reconstruct_cost(work: Workspace) -> StageCost:
         strength = generation.strength
         if work.chooses_settings:
             strength = max(generation.search.strengths)
-        whole = work.model.count_steps(generation.steps, 1.0)
-        some = work.model.count_steps(generation.steps, strength)
+        whole = work.described_model.count_steps(generation.steps, 1.0)
+        some = work.described_model.count_steps(generation.steps, strength)
         z_c = max(generation.samples, generation.candidates)
         ceiling = config.evaluation.ceilings * config.evaluation.ceiling_samples
         guided = n * (whole * (generation.samples + ceiling) + some * (z_c + ceiling))
@@ -260,7 +265,7 @@ def _reconstruct_cost(work: Workspace) -> StageCost:
         if generation.candidates:
             parts.append(Part("candidates encoded", n * generation.candidates, "encode z"))
             made += n
-        written += (made + n * (1 + bool(ceiling))) * 3 * work.model.image_size**2
+        written += (made + n * (1 + bool(ceiling))) * 3 * work.described_model.image_size**2
     if config.visdec.runs("finetune"):
         finetune = config.visdec.finetune
         steps = work.generator.count_steps(finetune.steps, finetune.strength)
@@ -282,16 +287,18 @@ def _latent_values(work: Workspace) -> int:
     """Return the number of values of z and c of one stimulus that a run holds."""
     if not work.config.makes_latents:
         return 0
-    return math.prod(work.z_shape) + math.prod(work.model.context_shape)
+    return math.prod(work.z_shape) + math.prod(work.described_model.context_shape)
 
 
 def _retrieve_cost(work: Workspace) -> StageCost:
     """Return what decoding features of stimuli costs."""
     store, stimuli = _Missing(work.store), work.dataset.stimuli
     targets = work.config.embeddings.targets
+    if not targets:
+        return StageCost()
     names = [t.space for t in targets if t.file is None]
-    latents = [name for name in names if not SpaceName.parse(name).by_network]
-    extract_spaces(latents, work.model, stimuli, store, latents=work.latent_settings)
+    latents = [name for name in names if _has_known_width(name)]
+    extract_spaces(latents, work.described_model, stimuli, store, latents=work.latent_settings)
     found = _extraction(work, store)
     widths = {t.name: _width(work, t.space) for t in targets if t.space in latents}
     widths |= {
@@ -299,17 +306,22 @@ def _retrieve_cost(work: Workspace) -> StageCost:
         for t in targets
         if t.file
     }
+    by_region: dict[str, list[str]] = {}
+    for t in targets:
+        if t.name in widths:
+            by_region.setdefault(t.roi, []).append(t.name)
+    # Targets of one region are fitted together.
     fits = [
-        (f"decoder of {t.name}", 1, _decoder(work, split, t.roi, widths[t.name]))
+        (f"decoder of {' and '.join(names)}", 1, _decoder(work, split, roi, total))
         for split in work.splits
-        for t in targets
-        if t.name in widths
+        for roi, names in by_region.items()
+        for total in [sum(widths[name] for name in names)]
     ]
     voxels = max(int(work.dataset.roi_mask(t.roi).sum()) for t in targets)
     disk = _FLOAT * voxels * sum(widths.values()) * len(work.splits)
     arrays = 2 * _FLOAT * len(stimuli) * sum(widths.values())
     unknown = tuple(f"features and decoder of {t.name}" for t in targets if t.name not in widths)
-    return StageCost(found.parts, tuple(fits), arrays, found.disk + disk, unknown)
+    return StageCost(found.parts, tuple(fits), arrays, disk, found.stored, unknown)
 
 
 def _evaluate_cost(work: Workspace) -> StageCost:
@@ -363,9 +375,10 @@ def _encode_cost(work: Workspace) -> StageCost:
     own = set(config.feature_files)
     names = [name for name in plan.spaces() if name not in own]
     store, generation = _Missing(work.store), work.config.generation
+    known = [name for name in names if _has_known_width(name)]
     extract_spaces(
-        names,
-        work.model,
+        known,
+        work.described_model,
         work.dataset.stimuli,
         store,
         latents=work.latent_settings,
@@ -376,8 +389,7 @@ def _encode_cost(work: Workspace) -> StageCost:
     found = _extraction(work, store)
     voxels, stimuli = int(work.dataset.roi_mask(config.roi).sum()), len(work.dataset.stimuli)
     fits: list[tuple[str, int, RidgeCost]] = []
-    parts, disk, widest = list(found.parts), found.disk, 0
-    known = [name for name in names if not SpaceName.parse(name).by_network and name != "labels"]
+    parts, disk, stored, widest = list(found.parts), 0.0, found.stored, 0
     widths = {name: _width(work, name) for name in known}
     for split in work.splits:
         train = len(split.train)
@@ -407,11 +419,15 @@ def _encode_cost(work: Workspace) -> StageCost:
                 fits.append(("encoding model of one feature space", 1, cost))
             else:
                 width = sum(kept[name] for name in fit)
-                cost = banded_ridge_cost(rows, width, voxels, config.n_folds)
-                fits.append(("encoding model of two feature spaces", 1, cost))
+                whole, rest = divmod(voxels, TOGETHER)
+                sizes = [(TOGETHER, whole), (rest, bool(rest))]
+                for size, count in sizes:
+                    if count:
+                        cost = banded_ridge_cost(rows, width, size, config.n_folds)
+                        fits.append(("encoding model of two feature spaces", count, cost))
         widest = max(widest, max(kept.values(), default=0))
         disk += len(plan.fits()) * _FLOAT * len(split.test) * voxels * 2
-        disk += (
+        stored += (
             _FLOAT
             * stimuli
             * sum(kept[name] for name, width in widths.items() if width > config.n_components)
@@ -419,19 +435,21 @@ def _encode_cost(work: Workspace) -> StageCost:
     arrays = _FLOAT * (2 * stimuli * widest + 3 * stimuli * voxels)
     # Outputs of blocks are kept for a batch, and again while they are written.
     arrays += 2 * _FLOAT * generation.batch_size * sum(widths.values())
-    others = [f"the encoding model of {name}" for name in plan.spaces() if name not in known]
-    return StageCost(tuple(parts), tuple(fits), arrays, disk, (*found.unknown, *others))
+    others = tuple(f"the encoding model of {name}" for name in plan.spaces() if name not in known)
+    return StageCost(tuple(parts), tuple(fits), arrays, disk, stored, others)
 
 
 def _phase_cost(work: Workspace, phase: str) -> StageCost:
     """Return what a phase of Vis-Dec costs."""
     parts = [Part("training steps", phase_steps(work, phase), phase)]
+    stored = 0.0
     if phase == "finetune":
         store, stimuli = _Missing(work.store), work.dataset.stimuli
         work.generator_latent_settings.z(store, work.generator, stimuli)
         if store.lacking:
             parts.append(Part("pictures encoded", len(stimuli), "generator encode"))
-    return StageCost(tuple(part for part in parts if part.count))
+            stored = _FLOAT * len(stimuli) * math.prod(work.generator.latent_shape) * _ZARR
+    return StageCost(tuple(part for part in parts if part.count), stored=stored)
 
 
 _COSTS: dict[str, Callable[[Workspace], StageCost]] = {

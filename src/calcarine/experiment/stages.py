@@ -140,6 +140,7 @@ _AUDIT = Stage(
     needs=("evaluate",),
     outputs=("audit.html", "audit.json"),
     batches=False,
+    generates=False,
 )
 
 _ALL = (
@@ -208,6 +209,7 @@ _ALL = (
         # The report would show an audit of the old scores.
         also_stale=(_AUDIT,),
         batches=False,
+        generates=False,
     ),
     _AUDIT,
     Stage(
@@ -224,10 +226,11 @@ _ALL = (
         title="Write the report of a run.",
         run=_report,
         key=keys.report_key,
-        needs=("evaluate",),
+        needs=("evaluate", "retrieve"),
         outputs=("figures", "report.html"),
         batches=False,
         networks=False,
+        generates=False,
     ),
     # Last: it takes longer than everything before it, and nothing before it waits for it.
     Stage(

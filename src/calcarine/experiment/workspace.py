@@ -17,7 +17,8 @@ from calcarine.decoding import Decoder, load_decoder, make_decoder
 from calcarine.devices import Compute, resolve_device, resolve_precision
 from calcarine.diffusion import LatentDiffusion, load_model
 from calcarine.diffusion.conditional import ConditionalDiffusion, ModelNote
-from calcarine.diffusion.trajectory import block_names, record_trajectory
+from calcarine.diffusion.generators import describe_model
+from calcarine.diffusion.trajectory import record_trajectory
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.networks.judges import judge_digest
 from calcarine.experiment.config import Experiment
@@ -27,6 +28,7 @@ from calcarine.experiment.run_directory import RunDirectory, readable
 from calcarine.experiment.undo_session_scaling import without_session_scaling
 from calcarine.features import FeatureStore, LatentSettings
 from calcarine.features.latents import count_without_category, source_digests
+from calcarine.features.spaces import SpaceName
 from calcarine.splits.split_files import find_split
 
 __all__ = ["Workspace"]
@@ -40,6 +42,18 @@ class _Noted(Protocol):
 
 
 _Loaded = TypeVar("_Loaded", bound=_Noted)
+
+
+class _WeightsOnDemand:
+    """The diffusion model of a run, whose weights are loaded when it encodes."""
+
+    def __init__(self, work: Workspace) -> None:
+        self._work = work
+
+    def __getattr__(self, name: str) -> Any:
+        work = self._work
+        needs_weights = name in ("encode", "embed_captions")
+        return getattr(work.model if needs_weights else work.described_model, name)
 
 
 class Workspace:
@@ -63,6 +77,7 @@ class Workspace:
         self.config: Experiment = run.experiment
         self.progress = progress or Progress()
         self._shown: set[str] = set()
+        self._block_shapes: dict[str, tuple[int, ...]] = {}
 
     @cached_property
     def dataset(self) -> BrainDataset:
@@ -100,10 +115,13 @@ class Workspace:
             entries["auto_precision"] = self.compute.precision
         self.run.update_manifest(**entries)
 
-    def _load_model(self, source: str, **parts: str | None) -> ConditionalDiffusion:
+    def _load_model(
+        self, source: str, *, weights: bool = True, **parts: str | None
+    ) -> ConditionalDiffusion:
         """Load a diffusion model where and how the run computes."""
         compute, generation = self.compute, self.config.generation
-        model = self.load(lambda: load_model(source, compute.device, compute.dtype, **parts))
+        load = load_model if weights else describe_model
+        model = self.load(lambda: load(source, device=compute.device, dtype=compute.dtype, **parts))
         if compute.tf32:
             model.digest = f"{model.digest}-tf32"
         if generation.guidance_rescale is not None:
@@ -113,10 +131,30 @@ class Workspace:
     @cached_property
     def model(self) -> LatentDiffusion:
         """The diffusion model of ``generation.model``."""
+        return self._with_text(weights=True)
+
+    @property
+    def described_model(self) -> LatentDiffusion:
+        """The same model for what its configuration tells; without weights unless it is loaded."""
+        return self.__dict__.get("model") or self._description
+
+    @cached_property
+    def _description(self) -> LatentDiffusion:
+        return self._with_text(weights=False)
+
+    def forget_models(self) -> None:
+        """Free the memory of the diffusion models until they are used again."""
+        for name in ("model", "generator"):
+            self.__dict__.pop(name, None)
+        if self.compute.device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _with_text(self, weights: bool) -> LatentDiffusion:
         config = self.config.generation
-        model = self._load_model(
-            config.model, autoencoder=config.autoencoder, tokenizer=config.tokenizer
-        )
+        parts = {"autoencoder": config.autoencoder, "tokenizer": config.tokenizer}
+        model = self._load_model(config.model, weights=weights, **parts)
         if not isinstance(model, LatentDiffusion):
             raise SettingError(
                 f"The model generation.model={config.model} has no text encoder, and c is made by "
@@ -147,24 +185,25 @@ class Workspace:
     @cached_property
     def latent_size(self) -> int:
         """Side in pixels at which z is made; for Stable Diffusion v1 the paper's 320."""
-        own = self.model.image_size
+        own = self.described_model.image_size
         return self.config.generation.latent_size or (320 if own == 512 else own)
 
     @property
     def z_shape(self) -> tuple[int, int, int]:
         """Shape of z of one stimulus."""
-        side = self.latent_size // self.model.downscale
-        return self.model.latent_shape[0], side, side
+        side = self.latent_size // self.described_model.downscale
+        return self.described_model.latent_shape[0], side, side
 
-    @cached_property
-    def block_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of what each block of the U-Net gives for one stimulus."""
-        names = block_names(self.model)
+    def block_shape(self, block: str) -> tuple[int, ...]:
+        """Return the shape of what a block of the U-Net gives for one stimulus."""
+        if block in self._block_shapes:
+            return self._block_shapes[block]
         z = np.zeros((1, *self.z_shape), np.float32)
         c = np.zeros((1, *self.model.context_shape), np.float32)
         options: dict[str, Any] = {"steps": 1, "strength": 1.0, "guidance": 1.0}
-        found = record_trajectory(self.model, c, ["-"], z, blocks=names, blocks_at=[0], **options)
-        return {name: found.activations[name, 0].shape[1:] for name in names}
+        found = record_trajectory(self.model, c, ["-"], z, blocks=[block], blocks_at=[0], **options)
+        self._block_shapes[block] = found.activations[block, 0].shape[1:]
+        return self._block_shapes[block]
 
     @cached_property
     def splits(self) -> tuple[Split, ...]:
@@ -295,7 +334,14 @@ class Workspace:
     def z(self) -> NDArray[np.float32]:
         """Z of all stimuli."""
         with self.progress.track("Latents z", len(self.dataset.stimuli)) as advance:
-            return self.latent_settings.z(self.store, self.model, self.dataset.stimuli, advance)
+            return self.latent_settings.z(
+                self.store, self._on_demand, self.dataset.stimuli, advance
+            )
+
+    @property
+    def _on_demand(self) -> Any:
+        """The model, whose weights are loaded when something must be extracted."""
+        return _WeightsOnDemand(self)
 
     @cached_property
     def text_notes(self) -> list[str]:
@@ -320,19 +366,31 @@ class Workspace:
         for note in self.text_notes:
             self.progress.say(note)
         with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
-            return self.latent_settings.c(self.store, self.model, self.dataset.stimuli, advance)
+            return self.latent_settings.c(
+                self.store, self._on_demand, self.dataset.stimuli, advance
+            )
 
     @cached_property
     def generator(self) -> ConditionalDiffusion:
         """The diffusion model that Vis-Dec conditions on fMRI."""
+        self._check_trainable()
         source = self.config.visdec.model
+        return self.model if source is None else self._load_model(source)
+
+    @property
+    def described_generator(self) -> ConditionalDiffusion:
+        """The same model for what its configuration tells; see `described_model`."""
+        self._check_trainable()
+        own = self.config.visdec.model is not None
+        return self.generator if own or "generator" in self.__dict__ else self.described_model
+
+    def _check_trainable(self) -> None:
         if self.compute.precision != "float32":
             raise SettingError(
                 f"Vis-Dec trains the diffusion model, which compute.precision="
                 f"{self.compute.precision} does not allow; set it to auto or float32, and lower "
                 "the precision of the training with visdec.PHASE.training.precision."
             )
-        return self.model if source is None else self._load_model(source)
 
     @property
     def generator_latent_settings(self) -> LatentSettings:
@@ -367,7 +425,7 @@ class Workspace:
     @cached_property
     def latents_digest(self) -> list[Any]:
         """The diffusion model, and how z and c of the stimuli are made with it."""
-        return [self.model.digest, self.latent_settings.provenance(self.dataset.stimuli)]
+        return [self.described_model.digest, self.latent_settings.provenance(self.dataset.stimuli)]
 
     @cached_property
     def digests(self) -> Digests:
@@ -383,8 +441,8 @@ class Workspace:
             splits=tuple(split.digest() for split in self.splits),
             n_train=tuple(len(split.train) for split in self.splits),
             regions=regions,
-            latents=self.latents_digest if config.makes_latents else None,
-            generator=self.generator.digest if visdec.enabled else None,
+            latents=self.latents_digest if config.uses_latents else None,
+            generator=self.described_generator.digest if visdec.enabled else None,
             texts=source_digests(self.dataset.stimuli, text=config.features.text)
             if aligned
             else {},
@@ -399,6 +457,11 @@ class Workspace:
         files = list(self.config.encoding.feature_files.values())
         files += [target.file for target in self.config.embeddings.targets if target.file]
         own = {name: digest_content(Path(name)) for name in files}
+        spaces = [target.space for target in self.config.embeddings.targets]
+        for space in [*spaces, *self.config.encoding.extra_names]:
+            model = SpaceName.parse(space).model if space.startswith("hf:") else None
+            if model is not None and Path(model).is_dir():
+                own[space] = digest_content(Path(model))
         if not visdec.enabled:
             return own
         named = {

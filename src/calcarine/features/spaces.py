@@ -34,7 +34,7 @@ from calcarine.errors import SettingError, ShapeError
 from calcarine.features.image_networks import ImageNetwork, load_network, network_layer
 from calcarine.features.latents import LatentSettings
 from calcarine.features.store import FeatureSpace, FeatureStore
-from calcarine.features.vision_transformers import EMBEDDING, POOLS, VisionModel, load_vision_model
+from calcarine.features.vision_transformers import EMBEDDING, VisionModel, load_vision_model
 from calcarine.stimuli import StimulusSet
 
 __all__ = ["SpaceName", "extract_spaces"]
@@ -43,9 +43,7 @@ _DENOISED = re.compile(
     r"(?:z_c|unet:(?P<block>[\w.]+))@(?P<strength>[\d.]+)(?::(?P<when>early|middle|late|step\d+))?"
 )
 _NETWORK = re.compile(r"net:(?P<network>\w+):(?P<layer>[\w.]+)")
-_VISION = re.compile(
-    rf"hf:(?P<model>.+?)(?::(?P<layer>-?\d+|{EMBEDDING})(?::(?P<pool>{'|'.join(POOLS)}))?)?"
-)
+_VISION = re.compile(rf"hf:(?P<model>.+?)(?::(?P<layer>-?\d+|{EMBEDDING})(?::(?P<pool>[a-z]+))?)?")
 _PLAIN = ("z", "c", "labels")
 
 

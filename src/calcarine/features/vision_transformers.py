@@ -141,17 +141,12 @@ class VisionModel:
     def _embedding(self, output: Any) -> torch.Tensor:
         for name in ("image_embeds", "pooler_output"):
             found = getattr(output, name, None)
-            if found is not None and (name == "image_embeds" or not self._has_random_pooler):
+            if found is not None:
                 return torch.as_tensor(found)
         last = output.last_hidden_state
         if self.network.config.model_type == "vit_mae":
             return torch.as_tensor(last[:, self.before_patches :].mean(1))
         return torch.as_tensor(last[:, 0])
-
-    @property
-    def _has_random_pooler(self) -> bool:
-        """Whether the pooler is not part of published weights."""
-        return bool(self.network.config.model_type == "vit")
 
     def _number(self, layer: str, pool: str | None) -> int | None:
         if layer == EMBEDDING:
@@ -229,6 +224,8 @@ def load_vision_model(source: str | Path, device: str | torch.device | None = No
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # check_loaded refuses them
+            # Published weights of ViT have no pooler.
+            **({"add_pooling_layer": False} if kind == "vit" else {}),
         )
         processor = transformers.AutoImageProcessor.from_pretrained(place, local_files_only=True)
     except Exception as error:
@@ -265,7 +262,9 @@ def _folder(source: str | Path) -> Path:
                 f"There is no vision model at '{source}': give mini, a folder, or a hub id such as "
                 "facebook/dinov2-base."
             )
-        place = download(str(source), [_CONFIG, _PREPARE, "*.safetensors"])
+        place = download(
+            str(source), [_CONFIG, _PREPARE, "*.safetensors", "*.safetensors.index.json"]
+        )
     for name in (_CONFIG, _PREPARE):
         if not (place / name).is_file():
             raise MissingFileError(f"{place} has no {name}; copy the complete model.")

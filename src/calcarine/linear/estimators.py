@@ -213,7 +213,7 @@ class RidgeCV(_LinearEstimator):
         Parameters
         ----------
         targets : slice
-            Columns of the y that was fitted.
+            Columns of the y that was fitted, which must have had columns.
 
         Returns
         -------

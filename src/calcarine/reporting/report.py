@@ -300,7 +300,7 @@ def _versions(record: RunRecord) -> list[tuple[str, str]]:
 def _times(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return stage, time and memory of each stage, with those of the plan in brackets."""
     memory, plan = _mapping(manifest, "memory"), _mapping(manifest, "plan")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for stage, seconds in _mapping(manifest, "times").items():
         planned = plan.get(stage, {})
         time, size = _duration(float(seconds)), "–"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from calcarine.errors import DamagedFileError
 from calcarine.files import read_json
 from calcarine.reporting.html_pages import data_uri
@@ -52,6 +54,9 @@ def read_retrieval(run: Path) -> RetrievalSection | None:
     if not (folder / "summary.json").is_file():
         return None
     try:
+        settings = yaml.safe_load((run / "experiment.yaml").read_text(encoding="utf-8"))
+        if not settings["embeddings"]["targets"]:  # of earlier settings
+            return None
         content = read_json(folder / "summary.json")
         rows = [_row(score) for score in content["scores"]]
         shown = read_json(folder / "pictures" / "shown.json")
@@ -64,7 +69,7 @@ def read_retrieval(run: Path) -> RetrievalSection | None:
             for target, listed in shown["rows"].items()
         }
         return RetrievalSection(rows, sheets, content["hubs"] != "keep")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise DamagedFileError(
             f"{folder} cannot be read; make it again with 'calcarine retrieve {run}'."
         ) from error
@@ -92,14 +97,14 @@ def retrieval_lines(run: Path) -> list[str]:
 
 def _row(score: dict[str, Any]) -> tuple[str, ...]:
     low, high = number(float(score["ci_low"])), number(float(score["ci_high"]))
-    p = float(score["p"])
+    p = score["p"]
     return (
         str(score["target"]),
         str(score["space"]),
         str(score["roi"]),
         _GALLERIES[score["gallery"]].format(size=score["gallery_size"]),
         f"{number(float(score['rank percentile']))} [{low}, {high}]",
-        "p < 0.001" if p < 0.001 else f"p = {p:.3f}",
+        "–" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}",
         f"{score['top-1']:.3f} ({score['top-1 chance']:.3f})",
         f"{score['top-5']:.3f}",
         f"{score['median rank']:g}",
