@@ -25,8 +25,8 @@ from PIL import Image
 from skimage import data
 
 from calcarine.brain import Responses
-from calcarine.decoding.latent_regression import fit_ridge
 from calcarine.decoding.reconstruct import to_uint8
+from calcarine.decoding.ridge_fits import fit_ridge
 from calcarine.diffusion import Autoencoder
 from calcarine.evaluation.statistics.intervals import bootstrap_interval
 from calcarine.stimuli import resize_images

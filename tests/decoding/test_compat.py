@@ -84,4 +84,5 @@ def test_settings_survive_refitting():
         "n_folds": 4,
         "intercept": False,
         "grouped": False,
+        "device": "cpu",
     }

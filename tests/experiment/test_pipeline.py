@@ -192,7 +192,7 @@ def test_chosen_strengths_stand_in_the_list_of_settings():
         dataset=SimpleNamespace(subject="one", simulated=False),
         roi={"z": "V1"},
         latent_size=64,
-        model=SimpleNamespace(guidance_rescale=0.0),
+        described_model=SimpleNamespace(guidance_rescale=0.0),
         run=SimpleNamespace(manifest=dict),
         compute=Compute.resolve("cpu"),
         chooses_settings=True,

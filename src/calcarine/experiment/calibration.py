@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calcarine.diffusion import LatentDiffusion
+from calcarine.errors import out_of_memory
 from calcarine.experiment.memory_use import PeakMemory, measured_memory, used_memory
 from calcarine.experiment.progress import Advance, Progress
 from calcarine.experiment.stage import PHASES
@@ -90,7 +91,12 @@ class Calibration:
         if unit in PHASES and not self._trains:
             return None
         if unit not in self._rates:
-            self._rates[unit] = self._measured(unit)
+            try:
+                self._rates[unit] = self._measured(unit)
+            except Exception as error:
+                if out_of_memory(error) is None:
+                    raise
+                return None  # the stage itself uses smaller batches, or says what to change
         return self._rates[unit]
 
     def _measured(self, unit: str) -> Rate:
