@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
-__all__ = ["html_table", "listed", "text_table"]
+__all__ = ["html_table", "listed", "size_text", "text_table", "time_text"]
 
 _MOST = 6
 
@@ -39,3 +39,28 @@ def html_table(title: str, rows: Mapping[str, object]) -> str:
         f'<table><caption style="text-align: left; font-weight: bold">{escape(title)}</caption>'
         f"<tbody>{body}</tbody></table>"
     )
+
+
+def time_text(seconds: float) -> str:
+    """Return a time in the unit that suits it.
+
+    Examples
+    --------
+    >>> time_text(7.25), time_text(600), time_text(9000)
+    ('7.2 s', '10.0 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit that suits it.
+
+    Examples
+    --------
+    >>> size_text(2.5e6), size_text(3e9)
+    ('2 MB', '3.0 GB')
+    """
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

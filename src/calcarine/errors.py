@@ -23,6 +23,7 @@ __all__ = [
     "ShapeError",
     "did_you_mean",
     "need_extra",
+    "one_line",
     "out_of_memory",
 ]
 
@@ -92,6 +93,11 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     names = {str(each).lower(): str(each) for each in known}
     close = get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
     return f" Did you mean {names[close[0]]}?" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of any error without line breaks, or its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def need_extra(extra: str, *modules: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from calcarine.diffusion import ConditionalDiffusion, LatentDiffusion, load_model
+from calcarine.diffusion import LatentDiffusion, load_model
 from calcarine.diffusion.generators import describe_model
 from calcarine.experiment import load_experiment, run_experiment, run_stage
 from calcarine.experiment.run_directory import RunDirectory
@@ -93,4 +93,3 @@ def test_stages_that_generate_nothing_are_those_after_the_pictures():
         "audit",
         "report",
     ]
-    assert issubclass(LatentDiffusion, ConditionalDiffusion)

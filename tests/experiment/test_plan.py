@@ -12,22 +12,25 @@ from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.diffusion import LatentDiffusion
+from calcarine.display import time_text
 from calcarine.errors import CalcarineError, SettingError
 from calcarine.evaluation.scoring import score as scoring
 from calcarine.experiment import (
     load_experiment,
     memory_use,
-    plan,
     run_experiment,
+    run_plan,
     run_stage,
     stage_costs,
+    visdec_training,
 )
 from calcarine.experiment.calibration import Calibration, Rate
 from calcarine.experiment.memory_use import machine_memory, measured_memory
-from calcarine.experiment.plan import plan_experiment, plan_run
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.run_plan import plan_experiment, plan_run
 from calcarine.experiment.stage_costs import stage_cost
 from calcarine.experiment.stages import STAGES
+from calcarine.experiment.visdec_training import phase_steps
 from calcarine.experiment.workspace import Workspace
 from calcarine.linear import ridge_cv
 from calcarine.linear.costs import banded_ridge_cost, ridge_cost
@@ -188,18 +191,19 @@ def test_every_stage_has_a_cost_and_finished_stages_are_left_out(tmp_path):
         for file in (run.path / part).rglob("*")
         if file.is_file()
     )
-    costs = {name: stage_cost(name, work) for name in STAGES if name not in ("encode", "pretrain")}
+    costs = {name: stage_cost(name, work) for name in STAGES}
     new = workspace(tmp_path / "new")
     new_costs = [stage_cost(name, new) for name in ("features", "fit", "reconstruct")]
     disk = sum(cost.disk + cost.stored for cost in new_costs)
     assert disk / written == pytest.approx(1, abs=0.4)
-    assert {"guide", "finetune"} <= set(costs)
+    assert set(costs) == set(STAGES) and not costs["guide"].parts and costs["encode"].fits
 
 
 class _Measured:
     """A calibration with known rates."""
 
-    base = 1e9
+    base = data = 1e9
+    phases = True
 
     def __init__(self, **rates):
         self.rates = rates
@@ -208,7 +212,7 @@ class _Measured:
         seconds = self.rates.get(unit.replace(" ", "_"), 0.0)
         return None if seconds is None else Rate(seconds, 2e9 if "step" in unit else 0.0)
 
-    def ridge_seconds(self, cost, *, banded=False):
+    def ridge_seconds(self, cost):
         return 7.0
 
 
@@ -247,7 +251,7 @@ def test_what_cannot_fit_is_refused_with_the_setting_that_mends_it(tmp_path, sta
 def test_each_disk_must_hold_what_is_written_there(tmp_path, monkeypatch):
     free = {}
     monkeypatch.setattr(
-        plan.shutil, "disk_usage", lambda place: SimpleNamespace(free=free[str(place)])
+        run_plan.shutil, "disk_usage", lambda place: SimpleNamespace(free=free[str(place)])
     )
     work = workspace(tmp_path / "run")
     made = plan_run(work)
@@ -294,19 +298,19 @@ def test_voxels_of_a_whole_brain_are_fitted_in_blocks(tmp_path, monkeypatch):
 
 def test_others_may_take_part_while_the_run_is_planned(tmp_path, monkeypatch):
     seen = []
-    whole = plan.plan_run
+    whole = run_plan.plan_run
 
     def planning(work, *args, **kwargs):
         seen.append(RunDirectory.is_led_at(work.run.path))
         return whole(work, *args, **kwargs)
 
-    monkeypatch.setattr(plan, "plan_run", planning)
+    monkeypatch.setattr(run_plan, "plan_run", planning)
     run_experiment(load_experiment("takagi", None, SMALL), tmp_path / "run")
     assert seen == [True]
 
 
 def test_a_run_that_cannot_fit_ends_before_its_first_stage(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "machine_memory", lambda: 1e6)
+    monkeypatch.setattr(run_plan, "machine_memory", lambda: 1e6)
     with pytest.raises(CalcarineError, match="use a machine with more"):
         run_experiment(load_experiment("takagi", None, SMALL), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -326,7 +330,7 @@ def test_the_command_prints_the_table_and_leaves_nothing(tmp_path, monkeypatch):
     assert isinstance(result.exception, SettingError) and "--preset" in str(result.exception)
 
 
-def test_a_run_on_the_command_line_says_its_plan_and_reports_it(tmp_path):
+def test_a_run_on_the_command_line_says_its_plan_and_reports_it(tmp_path, monkeypatch):
     settings = [part for text in SMALL for part in ("--set", text)]
     out = tmp_path / "run"
     result = CliRunner().invoke(
@@ -340,9 +344,11 @@ def test_a_run_on_the_command_line_says_its_plan_and_reports_it(tmp_path):
     assert 1e8 < total < 2e10
     report = (out / "report.html").read_text()
     assert "Time and memory of the stages" in report
-    took = manifest["plan"]["reconstruct"]["seconds"]
-    assert f"({took:.1f} s)" in report
-    # A plan of the finished run computes nothing.
+    planned = manifest["plan"]["reconstruct"]["seconds"]
+    assert f"({time_text(planned)})" in report
+    # A plan of the finished run computes nothing, and loads no network.
+    monkeypatch.setattr(Calibration, "base", property(lambda self: 1 / 0))
+    monkeypatch.setattr(Calibration, "data", property(lambda self: 1 / 0))
     result = CliRunner().invoke(app, ["plan", str(out)])
     assert result.exit_code == 0 and "nothing is left" in result.output
 
@@ -376,6 +382,24 @@ def test_phases_of_visdec_are_measured_by_a_few_steps(tmp_path):
     assert Calibration(work, phases=False).rate("pretrain") is None
 
 
+def test_epochs_are_counted_by_a_plan_and_not_at_the_start_of_a_run(tmp_path, monkeypatch):
+    settings = [
+        "visdec.pretrain.training.steps=null",
+        "visdec.pretrain.training.epochs=3",
+        "visdec.pretrain.training.warmup_steps=0",
+    ]
+    work = workspace(tmp_path / "run", *settings, preset="visdec-mini")
+    (part,) = stage_cost("pretrain", work).parts
+    assert part.count == phase_steps(work, "pretrain") > 3
+
+    def refuse(*args):
+        raise AssertionError("the pool is read")
+
+    monkeypatch.setattr(visdec_training, "_pool", refuse)
+    cost = stage_cost("pretrain", work, counts=False)
+    assert not cost.parts and cost.unknown == ("3 epochs of training",)
+
+
 @pytest.mark.parametrize("shape", [(300, 40, 50), (120, 400, 200), (400, 100, 2000)])
 def test_ridge_memory_is_not_far_from_what_a_fit_takes(shape):
     import tracemalloc
@@ -399,8 +423,6 @@ def test_ridge_cost_grows_with_the_work():
     assert wide.double > 0 and wide.single < cost.single and wide.memory > cost.memory
     # Six decompositions of order 4,000 and five penalties for each target.
     assert 1e12 < cost.single < 6e12
-    both = cost + wide
-    assert both.single == cost.single + wide.single and both.memory == wide.memory
     assert banded_ridge_cost(2000, 3000, 1000).single > banded_ridge_cost(1000, 3000, 1000).single
 
 

@@ -18,8 +18,8 @@ from calcarine.cli.main import app
 from calcarine.decoding import EmbeddingRegression
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, run_stage
-from calcarine.experiment.retrieval import retrieve_stimuli
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.run_retrieval import retrieve_stimuli
 from calcarine.experiment.stage_costs import stage_cost
 from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from distributed import LocalCluster
+from submitit import AutoExecutor
 from typer.testing import CliRunner
 
 from calcarine.cli.main import app
 from calcarine.datasets.registry import write_fake_dataset
 from calcarine.errors import CalcarineError, MissingExtraError
-from calcarine.experiment import joined_run, load_experiment, run_experiment
+from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment.many_runs import ManyRuns
 from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.slurm_jobs import job_executor, submit_jobs
@@ -151,10 +152,19 @@ def test_what_slurm_refuses_is_one_sentence():
         submit_jobs(Refusing(), ["run", "x"], 1)
 
 
-def test_jobs_have_a_day_unless_they_are_given_a_time(tmp_path):
-    for options, minutes in (({}, 1440), ({"timeout_min": 7}, 7)):
-        executor = job_executor(tmp_path / "jobs", {"cluster": "debug", **options})
-        assert executor._executor.parameters.get("timeout_min", minutes) == minutes
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({}, {"timeout_min": 1440}),
+        ({"timeout_min": 7}, {"timeout_min": 7}),
+        ({"slurm_time": "24:00:00"}, {"slurm_time": "24:00:00"}),
+    ],
+)
+def test_jobs_have_a_day_unless_they_are_given_a_time(tmp_path, monkeypatch, options, given):
+    seen = []
+    monkeypatch.setattr(AutoExecutor, "update_parameters", lambda self, **own: seen.append(own))
+    job_executor(tmp_path / "jobs", {"cluster": "local", **options})
+    assert seen == [given]
 
 
 @pytest.mark.posix
@@ -183,4 +193,4 @@ def test_a_missing_configuration_of_dask_jobqueue_is_named(tmp_path, monkeypatch
     experiment = load_experiment("takagi", None, [SMALL, *QUICK])
     with pytest.raises(CalcarineError, match=r"jobqueue\.yaml"):
         run_experiment(experiment, tmp_path / "run", dask="slurm")
-    assert joined_run._SLURM == "slurm"
+    assert not (tmp_path / "run").exists()

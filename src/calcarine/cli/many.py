@@ -48,8 +48,8 @@ def many(
     """Do the runs of several subjects and presets, and write one page about all of them."""
     from calcarine.cli.table import print_table
     from calcarine.experiment.many_runs import ManyRuns
-    from calcarine.experiment.plan import HEADINGS, Plan
     from calcarine.experiment.progress import ConsoleProgress
+    from calcarine.experiment.run_plan import HEADINGS, Plan
 
     refuse_other_engines(slurm, job, workers, dask)
     if dry_run + status + sbatch + bool(slurm) > 1:

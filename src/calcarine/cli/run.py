@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from calcarine.cli._experiments import experiment_and_folder
 from calcarine.cli._jobs import print_jobs, refuse_other_engines
 from calcarine.cli._options import (
     DaskAddress,
@@ -25,7 +26,6 @@ from calcarine.cli._options import (
     with_flags,
 )
 from calcarine.cli._print import print_result
-from calcarine.errors import SettingError
 
 __all__ = ["demo", "init", "run"]
 
@@ -58,23 +58,20 @@ def run(
     settings: Settings = None,
 ) -> None:
     """Run a whole experiment, from the features to the report."""
-    from calcarine.experiment import load_experiment, run_experiment
+    from calcarine.experiment import run_experiment
     from calcarine.experiment.progress import ConsoleProgress
 
     refuse_other_engines(slurm, job, workers, dask)
-    if file is None and preset is None:
-        raise SettingError("Nothing to run: give --preset takagi or the path of a YAML file.")
-    if file is not None and file.is_dir():
-        file, out = file / "experiment.yaml", out or file
-    experiment = load_experiment(
-        preset,
+    experiment, out = experiment_and_folder(
+        "run",
         file,
+        preset,
+        out,
         with_flags(settings, store, allow_transductive),
         name=dataset,
         data=data,
         subject=subject,
     )
-    out = out or Path("runs") / f"{experiment.name}-{experiment.dataset.name}"
     if slurm:
         from calcarine.experiment.runner import start_run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 _TAKEN = ("decoded", "latents", "targets")  # files next to those of the targets
 
 
-class RegionDecoders(BaseEstimator):  # type: ignore[misc]
+class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
     """Linear decoders of several targets, each from one region; the base of those with names."""
 
     _file = "targets.json"
@@ -48,9 +49,9 @@ class RegionDecoders(BaseEstimator):  # type: ignore[misc]
     summary_: dict[str, TargetSummary]
 
     @classmethod
+    @abstractmethod
     def _with_rois(cls, rois: dict[str, str]) -> Self:
         """Return a decoder of these regions, not fitted."""
-        raise NotImplementedError
 
     def _fit_targets(
         self,

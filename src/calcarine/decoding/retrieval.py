@@ -163,7 +163,7 @@ def retrieve(
     Notes
     -----
     A gallery that holds the test pictures makes retrieval no reconstruction: the answer is among
-    what is searched. The size of the gallery belongs beside every score.
+    what is searched. Report the size of the gallery with every score.
 
     Source: ranks and rank percentile as in the retrieval of Kay et al. (2008) and MindEye (Scotti
     et al. 2023), there with softmax similarities; CSLS by Conneau et al. (2018).

@@ -136,8 +136,8 @@ def describe_model(source: str | Path = "mini", **options: Any) -> ConditionalDi
     Returns
     -------
     ConditionalDiffusion
-        A `LatentDiffusion` of a folder, a hub id or a single file has no weights: it tells its
-        sizes, its digest and its notes, and computes nothing. Other models are complete.
+        A `LatentDiffusion` of a folder, a hub id or a single file has no weights: its sizes, its
+        digest and its notes can be read, and it computes nothing. Other models are complete.
     """
     loaders = load_entry_points("calcarine.generators") | GENERATORS
     if str(source) in loaders or _has_classes(Path(source)):

@@ -112,7 +112,7 @@ class LatentDiffusion(ConditionalDiffusion):
         tokenizer, config, ema, cache
             For single files; see :func:`calcarine.diffusion.sd1_conversion.converted_folder`.
         weights : bool
-            False reads no weights: the model then tells its sizes, its digest and its notes, and
+            False reads no weights: sizes, digest and notes of the model can be read, and it
             computes nothing.
 
         Raises

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,8 +22,6 @@ from calcarine.experiment.stage import PHASES
 from calcarine.linear.costs import RidgeCost, banded_ridge_cost, ridge_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from calcarine.diffusion.conditional import ConditionalDiffusion
     from calcarine.experiment.workspace import Workspace
     from calcarine.training import TrainingConfig
@@ -34,6 +33,7 @@ _ENOUGH = 0.4
 _PHASE_STEPS = 4
 _PRODUCT = 1536
 _SCORED = 24
+_ALPHAS = np.geomspace(1.0, 1e6, 21)
 # Seconds here, and the time that the work of `_reference` took on the same machine.
 _REFERENCE_SECONDS = 0.05
 _AUDIT_SECONDS, _AUDIT_STIMULUS_SECONDS, _REPORT_SECONDS = 0.18, 0.006, 4.0
@@ -70,15 +70,24 @@ class Calibration:
     """
 
     def __init__(self, work: Workspace, phases: bool = True) -> None:
-        self._work, self._trains = work, phases
+        self._work, self.phases = work, phases
         self._rates: dict[str, Rate] = {}
+
+    @cached_property
+    def data(self) -> int:
+        """Bytes that data and libraries take."""
+        self._pictures(1)
+        return used_memory()
+
+    @cached_property
+    def base(self) -> int:
+        """Bytes that data, libraries and the diffusion models take."""
+        work, data = self._work, self.data
         if work.config.makes_latents:
             _ = work.model
         if work.config.visdec.enabled:
             _ = work.generator
-        _ = work.dataset.stimuli.images(work.dataset.stimuli.ids[:1])
-        self.base = used_memory()
-        """Bytes that data and networks take."""
+        return max(used_memory(), data)
 
     def rate(self, unit: str) -> Rate | None:
         """Return what one piece of work takes, None if that is not known.
@@ -88,7 +97,7 @@ class Calibration:
         unit : str
             As in `calcarine.experiment.stage_costs.Part`.
         """
-        if unit in PHASES and not self._trains:
+        if unit in PHASES and not self.phases:
             return None
         if unit not in self._rates:
             try:
@@ -114,7 +123,7 @@ class Calibration:
         if name == "text":
             return self._texts()
         if name in PHASES:
-            return self._phases[name]
+            return self._measured_phases[name]
         if name == "double":
             return Rate(1 / self._products(np.float64))
         if name == "png":
@@ -181,7 +190,7 @@ class Calibration:
         return Rate(seconds / count, held * scale, memory.gpu * scale)
 
     @cached_property
-    def _phases(self) -> dict[str, Rate]:
+    def _measured_phases(self) -> dict[str, Rate]:
         """Train each phase of Vis-Dec for a few steps, in a temporary folder."""
         from calcarine.experiment import visdec_training as training
         from calcarine.experiment.run_directory import RunDirectory
@@ -221,32 +230,33 @@ class Calibration:
 
     # -- processor
 
-    def ridge_seconds(self, cost: RidgeCost, *, banded: bool = False) -> float:
+    def ridge_seconds(self, cost: RidgeCost) -> float:
         """Return the time of a ridge regression, from that of a smaller one."""
-        return (cost.single * self._ridge_factors[banded]) / self._products(np.float32) + (
-            cost.double * self._ridge_factors[banded] / self._products(np.float64)
-        )
+        factor = self._banded_factor if cost.banded else self._ridge_factor
+        products = cost.single / self._products(np.float32)
+        return factor * (products + cost.double / self._products(np.float64))
 
     @cached_property
-    def _ridge_factors(self) -> tuple[float, float]:
-        """Time of ridge, and of banded ridge, over that of their multiplications alone."""
-        from calcarine.linear import banded_ridge_cv, ridge_cv
+    def _ridge_factor(self) -> float:
+        """Time of ridge regression over that of its multiplications alone."""
+        from calcarine.linear import ridge_cv
 
-        rng = np.random.default_rng(0)
-        n, p, t = 1200, 600, 2000
-        x = rng.standard_normal((n, p), np.float32)
-        y = x @ rng.standard_normal((p, t), np.float32)
-        y += 30 * rng.standard_normal((n, t), np.float32)
-        alphas = np.geomspace(1.0, 1e6, 21)
+        shape = 1200, 600, 2000
+        x, y = _regression(*shape)
         device = self._work.ridge_device
-        first, _ = _timed(lambda: ridge_cv(x, y, alphas=alphas, device=device))
-        spaces = {"a": x[:600, :300], "b": x[:600, 300:]}
-        second, _ = _timed(lambda: banded_ridge_cv(spaces, y[:600, :500], alphas=alphas))
-        rate = self._products(np.float32)
-        return (
-            first * rate / ridge_cost(n, p, t).single,
-            second * rate / banded_ridge_cost(600, p, 500).single,
-        )
+        seconds, _ = _timed(lambda: ridge_cv(x, y, alphas=_ALPHAS, device=device))
+        return seconds * self._products(np.float32) / ridge_cost(*shape).single
+
+    @cached_property
+    def _banded_factor(self) -> float:
+        """The same for banded ridge regression of two feature spaces."""
+        from calcarine.linear import banded_ridge_cv
+
+        shape = 600, 600, 500
+        x, y = _regression(*shape)
+        spaces = np.hsplit(x, 2)
+        seconds, _ = _timed(lambda: banded_ridge_cv(spaces, y, alphas=_ALPHAS))
+        return seconds * self._products(np.float32) / banded_ridge_cost(*shape).single
 
     def _products(self, dtype: Any) -> float:
         """Return multiplications per second of a large matrix product."""
@@ -301,6 +311,14 @@ class Calibration:
         return min(_timed(_reference)[0] for _ in range(3)) / _REFERENCE_SECONDS
 
 
+def _regression(n: int, p: int, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return predictors and noisy targets."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, p), np.float32)
+    noise = 30 * rng.standard_normal((n, t), np.float32)
+    return x, x @ rng.standard_normal((p, t), np.float32) + noise
+
+
 def _short(training: TrainingConfig) -> dict[str, Any]:
     """Return the changes that leave a few steps of a training, on one device."""
     return {
@@ -329,20 +347,15 @@ class _Noise:
 
 
 class _Clock(Progress):
-    """Notes when each step of a training ends."""
+    """Records when each step of a training ends."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def track(self, label: str, total: int) -> Any:
-        from contextlib import contextmanager
-
-        @contextmanager
-        def tracked() -> Iterator[Advance]:
-            self.times.clear()
-            yield lambda count: self.times.append(time.monotonic())
-
-        return tracked()
+    @contextmanager
+    def track(self, label: str, total: int) -> Iterator[Advance]:
+        self.times.clear()
+        yield lambda count: self.times.append(time.monotonic())
 
     def seconds_a_step(self) -> float:
         """Return the median time between two steps."""

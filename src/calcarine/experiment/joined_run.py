@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.devices import tf32_products
-from calcarine.errors import CalcarineError, SettingError, need_extra
+from calcarine.errors import CalcarineError, SettingError, need_extra, one_line
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.out_of_memory import explain_memory
 from calcarine.experiment.progress import Progress
@@ -205,8 +205,8 @@ def start_on_dask(
         client = distributed.Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise SettingError(
-            f"No Dask scheduler answers at {address} ({_line(error)}); give its address, for "
-            "example tcp://node1:8786."
+            f"No Dask scheduler answers at {address} ({one_line(error).rstrip('.')}); give its "
+            "address, for example tcp://node1:8786."
         ) from error
     with client:
         names = list(client.run(os.getpid))
@@ -249,7 +249,7 @@ def _say_errors(tasks: Mapping[str, Any], progress: Progress) -> None:
         if task.status == "error":
             progress.say(
                 f"The Dask worker {name} ended early, and others did its work: "
-                f"{_line(task.exception())}"
+                f"{one_line(task.exception()).rstrip('.')}"
             )
 
 
@@ -261,7 +261,7 @@ def _slurm_cluster(jobs: int) -> Any:
         cluster.scale(jobs=jobs)
     except (ValueError, OSError, RuntimeError, TypeError) as error:
         raise SettingError(
-            f"dask-jobqueue cannot start jobs ({_line(error)}); describe them in "
+            f"dask-jobqueue cannot start jobs ({one_line(error).rstrip('.')}); describe them in "
             "~/.config/dask/jobqueue.yaml (section jobqueue.slurm: cores, memory, queue) and call "
             "this where sbatch exists."
         ) from error
@@ -270,10 +270,6 @@ def _slurm_cluster(jobs: int) -> Any:
 
 def _place(run: RunDirectory) -> str:
     return str(run.path.resolve())
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _take_part_at(path: str) -> None:

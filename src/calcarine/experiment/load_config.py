@@ -10,7 +10,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from calcarine.errors import DamagedFileError, MissingFileError, SettingError, did_you_mean
+from calcarine.errors import (
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    did_you_mean,
+    one_line,
+)
 from calcarine.experiment.config import DatasetConfig, Experiment
 from calcarine.experiment.presets import PRESETS
 from calcarine.visdec.settings import merge_settings
@@ -172,7 +178,7 @@ def read_settings_file(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no run and no experiment file {file}.") from error
     except Exception as error:  # yaml has errors of many kinds for tags and dates
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise DamagedFileError(f"{file} cannot be read as YAML: {reason}.") from error
     if not isinstance(tree, dict):
         raise DamagedFileError(f"{file} must hold keys and values, for example 'preset: takagi'.")

@@ -20,9 +20,9 @@ from calcarine.evaluation.statistics.intervals import hierarchical_bootstrap
 from calcarine.experiment.ablation import main_metrics
 from calcarine.experiment.config import Experiment
 from calcarine.experiment.load_config import load_experiment, read_settings_file
-from calcarine.experiment.plan import Plan, plan_experiment
 from calcarine.experiment.progress import Progress
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.run_plan import Plan, plan_experiment
 from calcarine.experiment.runner import run_experiment
 from calcarine.experiment.stages import STAGES
 from calcarine.files import atomic_write, read_json, write_text
@@ -230,7 +230,7 @@ class ManyRuns:
     # -- looking
 
     def plans(self, progress: Progress | None = None) -> list[Plan | CalcarineError]:
-        """Return what each run will compute; see `calcarine.experiment.plan.plan_experiment`.
+        """Return what each run will compute; see `calcarine.experiment.run_plan.plan_experiment`.
 
         Parameters
         ----------
@@ -246,8 +246,7 @@ class ManyRuns:
         for run in self.runs:
             try:
                 plan = plan_experiment(run.experiment, run.folder, progress)
-                if run.experiment.compute.check:
-                    plan.check()
+                plan.check()
                 found.append(plan)
             except CalcarineError as error:
                 found.append(error)

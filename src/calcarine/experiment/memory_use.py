@@ -46,43 +46,27 @@ def measured_memory() -> Iterator[PeakMemory]:
     PeakMemory
         Complete after the block.
     """
+    import torch
+
     with suppress(OSError):
         _RESET.write_text("5")
-    for device in _used_gpus():
-        device.reset()
+    for number in _used_gpus():
+        torch.cuda.reset_peak_memory_stats(number)
     memory = PeakMemory(before=used_memory())
     try:
         yield memory
     finally:
         memory.peak = max(_status("VmHWM") or _largest_so_far(), memory.before)
-        memory.gpu = max((device.peak() for device in _used_gpus()), default=0)
+        memory.gpu = max(map(torch.cuda.max_memory_reserved, _used_gpus()), default=0)
 
 
-class _GPU:
-    """The memory of one CUDA GPU."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def reset(self) -> None:
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(self._number)
-
-    def peak(self) -> int:
-        import torch
-
-        return int(torch.cuda.max_memory_reserved(self._number))
-
-
-def _used_gpus() -> list[_GPU]:
-    """Return the CUDA GPUs, if this process uses any: looking at one would occupy it."""
+def _used_gpus() -> range:
+    """Return the numbers of CUDA GPUs, if this process uses any: looking at one would occupy it."""
     import torch
 
     initialized: Any = torch.cuda.is_initialized  # without types
-    if not (torch.cuda.is_available() and initialized()):
-        return []
-    return [_GPU(number) for number in range(torch.cuda.device_count())]
+    used = torch.cuda.is_available() and initialized()
+    return range(torch.cuda.device_count() if used else 0)
 
 
 def used_memory() -> int:

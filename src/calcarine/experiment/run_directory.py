@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from calcarine.errors import (
     out_of_memory,
 )
 from calcarine.experiment.config import Experiment
-from calcarine.experiment.memory_use import measured_memory
+from calcarine.experiment.memory_use import PeakMemory, measured_memory
 from calcarine.experiment.stage_files import WrittenFiles
 from calcarine.files import (
     explain_full_disk,
@@ -253,22 +253,20 @@ class RunDirectory:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Record time and memory of a stage in the manifest, interrupted or not."""
-        start = time.monotonic()
-        with ExitStack() as stack:
-            memory = stack.enter_context(measured_memory())
-            try:
+        start, memory = time.monotonic(), PeakMemory()
+        try:
+            with measured_memory() as memory:
                 yield
-            finally:
-                stack.close()
-                before = self.manifest()
-                times, peaks = before.get("times", {}), before.get("memory", {})
-                spent = times.get(stage, 0.0) + time.monotonic() - start
-                most = max(peaks.get(stage, 0), memory.peak)
-                self.update_manifest(
-                    times={**times, stage: round(spent, 2)},
-                    # Some systems do not tell.
-                    memory={**peaks, **({stage: most} if most else {})},
-                )
+        finally:
+            before = self.manifest()
+            times, peaks = before.get("times", {}), before.get("memory", {})
+            spent = times.get(stage, 0.0) + time.monotonic() - start
+            most = max(peaks.get(stage, 0), memory.peak)
+            self.update_manifest(
+                times={**times, stage: round(spent, 2)},
+                # 0 where the system does not report it.
+                memory={**peaks, **({stage: most} if most else {})},
+            )
 
 
 @contextmanager

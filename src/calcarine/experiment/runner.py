@@ -123,14 +123,13 @@ def _run_stages(work: Workspace, workers: int) -> None:
 def _plan(work: Workspace, alone: bool) -> None:
     """Refuse a run that cannot fit, before hours of work, and show what it will take."""
     from calcarine.experiment.calibration import Calibration
-    from calcarine.experiment.plan import plan_run
+    from calcarine.experiment.run_plan import plan_run
 
     check_experiment(work)
     # Trainings may start processes on other devices, so none is tried here.
     calibration = Calibration(work, phases=False) if work.progress.shown else None
     plan = plan_run(work, calibration=calibration)
-    if work.config.compute.check:
-        plan.check()
+    plan.check()
     if calibration is not None and plan.stages:
         work.progress.say(f"{plan}{'' if alone else ', by one process'}")
         before = work.run.manifest().get("plan", {})
@@ -216,12 +215,7 @@ def run_stage(work: Workspace, name: str) -> None:
         raise SettingError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
     stage = STAGES[name]
     if not (stage.enabled(work.config) or stage.on_demand):
-        options = " ".join(
-            f"--set '{key}=[{{name: NAME, space: SPACE, roi: REGION}}]'"
-            if key == "embeddings.targets"
-            else f"--set {key}=true"
-            for key in stage.switches
-        )
+        options = " ".join(f"--set {setting}" for setting in stage.switches)
         raise SettingError(
             f"The stage '{name}' is not part of this run; add it with 'calcarine run "
             f"{work.run.path} {options}'."

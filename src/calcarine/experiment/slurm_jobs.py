@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from calcarine.errors import SettingError, need_extra
+from calcarine.errors import SettingError, need_extra, one_line
 
 __all__ = ["job_executor", "submit_jobs"]
 
@@ -46,14 +46,17 @@ def job_executor(logs: Path, options: Mapping[str, Any] | None = None) -> Any:
     try:
         executor = submitit.AutoExecutor(folder=str(logs), cluster=cluster)
     except (RuntimeError, ValueError) as error:
+        reason = one_line(error).rstrip(".")
         raise SettingError(
-            f"Jobs cannot be submitted to '{cluster}' here ({_line(error)}); call this on a login "
-            "node of the cluster, or give --job cluster=local for processes of this machine."
+            f"Jobs cannot be submitted to '{cluster}' here ({reason}); call this on a login node "
+            "of the cluster, or give --job cluster=local for processes of this machine."
         ) from error
     try:
         executor.update_parameters(**settings)
     except (TypeError, ValueError, AssertionError, NameError) as error:
-        raise SettingError(f"submitit refuses the options of the jobs: {_line(error)}.") from error
+        raise SettingError(
+            f"submitit refuses the options of the jobs: {one_line(error).rstrip('.')}."
+        ) from error
     return executor
 
 
@@ -83,10 +86,7 @@ def submit_jobs(executor: Any, command: Sequence[str], count: int) -> list[Any]:
         with executor.batch():
             return [executor.submit(subprocess.run, call, check=True) for _ in range(count)]
     except (RuntimeError, OSError, ValueError) as error:
+        reason = one_line(error).rstrip(".")
         raise SettingError(
-            f"The cluster refused the jobs: {_line(error)}; check the options given by --job."
+            f"The cluster refused the jobs: {reason}; check the options given by --job."
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -39,7 +39,8 @@ class Stage:
     enabled : callable
         Whether an experiment has this stage.
     switches : tuple of str
-        Settings that enable the stage; none for stages that every run has.
+        Settings that enable the stage, as ``--set`` takes them; none for stages that every run
+        has.
     needs : tuple of str
         Stages that must be finished before, where they are enabled.
     outputs : tuple of str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -439,9 +438,11 @@ def _encode_cost(work: Workspace) -> StageCost:
     return StageCost(tuple(parts), tuple(fits), arrays, disk, stored, others)
 
 
-def _phase_cost(work: Workspace, phase: str) -> StageCost:
-    """Return what a phase of Vis-Dec costs."""
-    parts = [Part("training steps", phase_steps(work, phase), phase)]
+def _phase_cost(work: Workspace, phase: str, counts: bool) -> StageCost:
+    """Return what a phase of Vis-Dec costs; without counting, epochs are not turned into steps."""
+    epochs = getattr(work.config.visdec, phase).training.epochs
+    unknown = () if counts or epochs is None else (f"{epochs:,} epochs of training",)
+    parts = [] if unknown else [Part("training steps", phase_steps(work, phase), phase)]
     stored = 0.0
     if phase == "finetune":
         store, stimuli = _Missing(work.store), work.dataset.stimuli
@@ -449,7 +450,8 @@ def _phase_cost(work: Workspace, phase: str) -> StageCost:
         if store.lacking:
             parts.append(Part("pictures encoded", len(stimuli), "generator encode"))
             stored = _FLOAT * len(stimuli) * math.prod(work.generator.latent_shape) * _ZARR
-    return StageCost(tuple(part for part in parts if part.count), stored=stored)
+    kept = tuple(part for part in parts if part.count)
+    return StageCost(kept, stored=stored, unknown=unknown)
 
 
 _COSTS: dict[str, Callable[[Workspace], StageCost]] = {
@@ -461,11 +463,10 @@ _COSTS: dict[str, Callable[[Workspace], StageCost]] = {
     "report": _report_cost,
     "retrieve": _retrieve_cost,
     "encode": _encode_cost,
-    **{phase: partial(_phase_cost, phase=phase) for phase in PHASES},
 }
 
 
-def stage_cost(stage: str, work: Workspace) -> StageCost:
+def stage_cost(stage: str, work: Workspace, counts: bool = True) -> StageCost:
     """Return what a stage of a run computes and keeps.
 
     Parameters
@@ -473,9 +474,11 @@ def stage_cost(stage: str, work: Workspace) -> StageCost:
     stage : str
         One of :data:`calcarine.experiment.stages.STAGES`.
     work : Workspace
+    counts : bool
+        False reads no pool of vectors, so that epochs of training are left uncounted.
 
     Returns
     -------
     StageCost
     """
-    return _COSTS[stage](work)
+    return _phase_cost(work, stage, counts) if stage in PHASES else _COSTS[stage](work)

@@ -115,7 +115,7 @@ def _audit(work: Workspace) -> None:
 
 
 def _retrieve(work: Workspace) -> None:
-    from calcarine.experiment.retrieval import retrieve_stimuli
+    from calcarine.experiment.run_retrieval import retrieve_stimuli
 
     retrieve_stimuli(work)
 
@@ -136,7 +136,7 @@ _AUDIT = Stage(
     run=_audit,
     key=keys.audit_key,
     enabled=lambda config: config.evaluation.audit,
-    switches=("evaluation.audit",),
+    switches=("evaluation.audit=true",),
     needs=("evaluate",),
     outputs=("audit.html", "audit.json"),
     batches=False,
@@ -165,7 +165,7 @@ _ALL = (
         run=_pretrain,
         key=keys.pretrain_key,
         enabled=lambda config: config.visdec.runs("pretrain"),
-        switches=("visdec.enabled", "visdec.pretrain.enabled"),
+        switches=("visdec.enabled=true", "visdec.pretrain.enabled=true"),
         check=_check_pretrain,
         memory="visdec.pretrain.training",
     ),
@@ -175,7 +175,7 @@ _ALL = (
         run=_guide,
         key=keys.guide_key,
         enabled=lambda config: config.visdec.runs("guide"),
-        switches=("visdec.enabled", "visdec.guide.enabled"),
+        switches=("visdec.enabled=true", "visdec.guide.enabled=true"),
         needs=("pretrain",),
         memory="visdec.guide.training",
     ),
@@ -185,7 +185,7 @@ _ALL = (
         run=_finetune,
         key=keys.finetune_key,
         enabled=lambda config: config.visdec.runs("finetune"),
-        switches=("visdec.enabled",),
+        switches=("visdec.enabled=true",),
         needs=("pretrain", "guide"),
         check=_check_finetune,
         memory="visdec.finetune.training",
@@ -218,7 +218,7 @@ _ALL = (
         run=_retrieve,
         key=keys.retrieve_key,
         enabled=lambda config: bool(config.embeddings.targets),
-        switches=("embeddings.targets",),
+        switches=("'embeddings.targets=[{name: NAME, space: SPACE, roi: REGION}]'",),
         outputs=("retrieval",),
     ),
     Stage(
@@ -240,7 +240,7 @@ _ALL = (
         share=_share_encoding,
         key=keys.encode_key,
         enabled=lambda config: config.encoding.enabled,
-        switches=("encoding.enabled",),
+        switches=("encoding.enabled=true",),
         outputs=("encoding", "encoding.html"),
         on_demand=True,
     ),

@@ -166,14 +166,16 @@ def phase_steps(work: Workspace, phase: str) -> int:
     config = getattr(work.config.visdec, phase)
     if not (work.config.visdec.runs(phase) and config.enabled):
         return 0
-    training = config.training
-    if training.epochs is None:
-        return int(training.n_steps * len(work.splits))
-    counts = [
-        len(_pool(work, split).train) if phase == "pretrain" else n_training_stimuli(work, split)
-        for split in work.splits
-    ]
-    return sum(training.for_rows(count).n_steps for count in counts)
+
+    def rows(index: int) -> int:
+        split = work.splits[index]
+        return (
+            len(_pool(work, split).train)
+            if phase == "pretrain"
+            else n_training_stimuli(work, split)
+        )
+
+    return sum(steps for _, steps in _steps(work, phase, rows))
 
 
 def load_conditioning(work: Workspace, split: Split) -> BrainConditioning:
@@ -247,16 +249,23 @@ def _total_steps(work: Workspace, phase: str, what: str, rows: Callable[[int], i
             f"{phase.capitalize()}: {share:.0%} of the training stimuli validate and do not train "
             "(visdec.validation)"
         )
+    steps = _steps(work, phase, rows)
+    if training.epochs is not None:
+        for count, number in sorted(set(steps)):
+            work.progress.say(
+                f"{phase.capitalize()}: {training.epochs:,} epochs of {count:,} {what} in batches "
+                f"of {training.batch_size:,} are {number:,} steps"
+            )
+    return sum(number for _, number in steps)
+
+
+def _steps(work: Workspace, phase: str, rows: Callable[[int], int]) -> list[tuple[int, int]]:
+    """Return rows (0 where they do not matter) and steps of a phase for each split."""
+    training = getattr(work.config.visdec, phase).training
     if training.epochs is None:
-        return int(training.n_steps * len(work.splits))
+        return [(0, training.n_steps)] * len(work.splits)
     counts = [rows(index) for index in range(len(work.splits))]
-    steps = {count: training.for_rows(count).n_steps for count in counts}
-    for count, number in sorted(steps.items()):
-        work.progress.say(
-            f"{phase.capitalize()}: {training.epochs:,} epochs of {count:,} {what} in batches of "
-            f"{training.batch_size:,} are {number:,} steps"
-        )
-    return sum(steps[count] for count in counts)
+    return [(count, training.for_rows(count).n_steps) for count in counts]
 
 
 def _image_autoencoder(work: Workspace) -> ImageAutoencoder:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,11 @@ class _Noted(Protocol):
 
 
 _Loaded = TypeVar("_Loaded", bound=_Noted)
+
+
+def _on_demand(work: Workspace) -> LatentDiffusion:
+    """Return the diffusion model of a run, whose weights are loaded when it encodes."""
+    return cast(LatentDiffusion, _WeightsOnDemand(work))
 
 
 class _WeightsOnDemand:
@@ -135,7 +140,7 @@ class Workspace:
 
     @property
     def described_model(self) -> LatentDiffusion:
-        """The same model for what its configuration tells; without weights unless it is loaded."""
+        """The same model, without weights unless it is loaded: its sizes, digest and notes."""
         return self.__dict__.get("model") or self._description
 
     @cached_property
@@ -335,13 +340,8 @@ class Workspace:
         """Z of all stimuli."""
         with self.progress.track("Latents z", len(self.dataset.stimuli)) as advance:
             return self.latent_settings.z(
-                self.store, self._on_demand, self.dataset.stimuli, advance
+                self.store, _on_demand(self), self.dataset.stimuli, advance
             )
-
-    @property
-    def _on_demand(self) -> Any:
-        """The model, whose weights are loaded when something must be extracted."""
-        return _WeightsOnDemand(self)
 
     @cached_property
     def text_notes(self) -> list[str]:
@@ -367,7 +367,7 @@ class Workspace:
             self.progress.say(note)
         with self.progress.track("Text conditioning c", len(self.dataset.stimuli)) as advance:
             return self.latent_settings.c(
-                self.store, self._on_demand, self.dataset.stimuli, advance
+                self.store, _on_demand(self), self.dataset.stimuli, advance
             )
 
     @cached_property
@@ -379,7 +379,7 @@ class Workspace:
 
     @property
     def described_generator(self) -> ConditionalDiffusion:
-        """The same model for what its configuration tells; see `described_model`."""
+        """The same model, without weights where that is possible; see `described_model`."""
         self._check_trainable()
         own = self.config.visdec.model is not None
         return self.generator if own or "generator" in self.__dict__ else self.described_model

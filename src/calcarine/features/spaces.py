@@ -243,7 +243,7 @@ def _embeddings(
         images = stimuli.images(stimuli.ids[rows])
         return {space.name: vision.features(images, layer, space.pool)}
 
-    extract(slice(0, 1))  # a mistake in the name is noticed before the store is touched
+    vision.check_layer(layer, space.pool)
     made_of = {
         "model": vision.digest,
         "preparation": vision.preparation,

@@ -110,7 +110,7 @@ class VisionModel:
         SettingError
             If the model has no such layer, or no class token.
         """
-        number = self._number(layer, pool)
+        number = self.check_layer(layer, pool)
         pool = pool or ("class" if self.before_patches else "mean")
         device = next(self.network.parameters()).device
 
@@ -148,7 +148,14 @@ class VisionModel:
             return torch.as_tensor(last[:, self.before_patches :].mean(1))
         return torch.as_tensor(last[:, 0])
 
-    def _number(self, layer: str, pool: str | None) -> int | None:
+    def check_layer(self, layer: str, pool: str | None) -> int | None:
+        """Return the number of a hidden state, None for the embedding; see `features`.
+
+        Raises
+        ------
+        SettingError
+            If the model has no such layer, or no class token.
+        """
         if layer == EMBEDDING:
             if pool is not None:
                 raise SettingError(

@@ -104,12 +104,17 @@ def disk_full_error(path: str | Path) -> OSError:
     return OSError(errno.ENOSPC, reason, str(path))
 
 
-def free_space(path: str | Path) -> str:
-    """Describe how much space is free on the disk of ``path``."""
-    path = Path(path)
-    folder = path.absolute()
+def existing_folder(path: str | Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
+    folder = Path(path).absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
+    return folder
+
+
+def free_space(path: str | Path) -> str:
+    """Describe how much space is free on the disk of ``path``."""
+    folder = existing_folder(path)
     try:
         return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
     except OSError:

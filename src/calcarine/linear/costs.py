@@ -31,19 +31,14 @@ class RidgeCost:
         Multiplications in float32 and in float64, in units of those of a large matrix product.
     memory : float
         Bytes at the peak, those of X, Y and the weights included.
+    banded : bool
+        Whether it is a banded ridge regression, whose products are slower.
     """
 
     single: float = 0.0
     double: float = 0.0
     memory: float = 0.0
-
-    def __add__(self, other: RidgeCost) -> RidgeCost:
-        """Return the cost of two fits, one after the other."""
-        return RidgeCost(
-            self.single + other.single,
-            self.double + other.double,
-            max(self.memory, other.memory),
-        )
+    banded: bool = False
 
 
 def ridge_cost(
@@ -132,7 +127,7 @@ def banded_ridge_cost(n_rows: int, n_features: int, n_targets: int, n_folds: int
     total = _CANDIDATES * (decomposing + penalties + scoring)
     total += n_rows**2 * n_features / 2
     memory = 4.0 * (6 * order**2 + 2 * n_rows * n_features + 5 * n_rows * n_targets)
-    return RidgeCost(total, 0.0, memory + 4 * n_features * n_targets)
+    return RidgeCost(total, 0.0, memory + 4 * n_features * n_targets, banded=True)
 
 
 _CANDIDATES, _PENALTIES = 10, 4

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calcarine.display import size_text, time_text
 from calcarine.evaluation.networks.judge_names import judges_of
 from calcarine.files import write_bytes
 from calcarine.reporting import score_tables as scoring
@@ -303,25 +304,14 @@ def _times(manifest: dict[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for stage, seconds in _mapping(manifest, "times").items():
         planned = plan.get(stage, {})
-        time, size = _duration(float(seconds)), "–"
+        time, size = time_text(float(seconds)), "–"
         if planned.get("seconds") is not None:
-            time += f" ({_duration(float(planned['seconds']))})"
+            time += f" ({time_text(float(planned['seconds']))})"
         if stage in memory:
-            size = _size(float(memory[stage]))
-            size += f" ({_size(float(planned['memory']))})" if "memory" in planned else ""
+            size = size_text(float(memory[stage]))
+            size += f" ({size_text(float(planned['memory']))})" if "memory" in planned else ""
         rows.append((str(stage), time, size))
     return rows
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _limits(record: RunRecord) -> list[str]:

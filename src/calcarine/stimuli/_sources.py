@@ -9,7 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import CalcarineError, DamagedFileError, MissingFileError, ShapeError
+from calcarine.errors import (
+    CalcarineError,
+    DamagedFileError,
+    MissingFileError,
+    ShapeError,
+    one_line,
+)
 from calcarine.files import content_missing, is_annexed
 from calcarine.files.hdf5 import open_hdf5
 from calcarine.stimuli import scenes
@@ -203,7 +209,7 @@ class Hdf5Source:
         except CalcarineError:
             raise
         except Exception as error:  # damaged HDF5 files raise errors of many kinds
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             raise DamagedFileError(
                 f"Pictures {self._key} in {self._path} cannot be read ({reason}); the file is "
                 "damaged or another one, get it again."

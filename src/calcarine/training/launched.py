@@ -17,7 +17,7 @@ from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import NamedTuple
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, one_line
 from calcarine.training.handed_task import join_handed
 
 __all__ = ["Launch", "Leader", "follow", "launch", "leader", "leading"]
@@ -215,7 +215,7 @@ def follow(launch: Launch, take_part: Callable[[Path], None]) -> int:
         except (KeyboardInterrupt, SystemExit) as stop:
             return int(getattr(stop, "code", 130) or 0)
         except Exception as error:
-            said = " ".join(str(error).split()) or type(error).__name__
+            said = one_line(error)
             _try_to_send(connection, {"failed": said})
             print(f"calcarine: process {launch.rank}: {said}", file=sys.stderr, flush=True)
             return 1
@@ -231,7 +231,7 @@ def _take_part(launch: Launch, take_part: Callable[[Path], None], run: Path) -> 
             torch.cuda.set_device(int(local) % gpus)
         take_part(run)
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = one_line(error)
         print(f"calcarine: process {launch.rank}: {said}", file=sys.stderr, flush=True)
 
 

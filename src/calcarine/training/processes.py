@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from calcarine.errors import CalcarineError
+from calcarine.errors import CalcarineError, one_line
 from calcarine.training.handed_task import join_handed
 from calcarine.training.launched import Leader, launch
 from calcarine.training.training_config import TrainingConfig
@@ -202,7 +202,7 @@ def _train_along(
     except (KeyboardInterrupt, SystemExit):
         return  # the signal reached the first process too, which reports it
     except BaseException as error:
-        sender.send(" ".join(str(error).split()) or type(error).__name__)
+        sender.send(one_line(error))
         sender.close()
         os._exit(1)
 

@@ -16,6 +16,7 @@ from calcarine.errors import (
     MissingFileError,
     SettingError,
     ShapeError,
+    one_line,
 )
 from calcarine.stimuli.names import match_names
 
@@ -100,7 +101,7 @@ def as_array(values: Any, what: str) -> NDArray[Any]:
             return np.stack([_of_tensor(value) for value in values])
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ShapeError(
             f"The {what} are not an array of numbers ({reason}); give an array or a tensor."
         ) from None
@@ -146,7 +147,7 @@ def _objects(path: Path, what: str, error: ValueError) -> CalcarineError:
 
 
 def _broken(path: Path, error: Exception) -> CalcarineError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = one_line(error)[:200]
     if "allow_pickle" in reason or "pickle" in reason.lower():
         reason = "it is another kind of file"
     return CalcarineError(

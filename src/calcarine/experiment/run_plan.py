@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from calcarine.display import size_text, time_text
 from calcarine.errors import SettingError
 from calcarine.experiment.calibration import Calibration
 from calcarine.experiment.config import Experiment
@@ -18,6 +19,7 @@ from calcarine.experiment.run_directory import RunDirectory
 from calcarine.experiment.stage_costs import StageCost, stage_cost
 from calcarine.experiment.stages import STAGES, check_experiment, run_keys
 from calcarine.experiment.workspace import Workspace
+from calcarine.files import existing_folder
 
 __all__ = [
     "HEADINGS",
@@ -25,8 +27,6 @@ __all__ = [
     "PlannedStage",
     "plan_experiment",
     "plan_run",
-    "size_text",
-    "time_text",
 ]
 
 _LIBRARIES = 0.2e9
@@ -76,6 +76,12 @@ class PlannedStage:
         return f"{'more than ' if self.unknown else ''}{time_text(self.seconds)}"
 
     @property
+    def space(self) -> str:
+        """Its memory as text."""
+        gpu = f", GPU {size_text(self.gpu)}" if self.gpu else ""
+        return f"{size_text(self.memory)}{gpu}"
+
+    @property
     def written(self) -> float:
         """Bytes that it writes anywhere."""
         return self.disk + self.stored
@@ -94,6 +100,8 @@ class Plan:
         Bytes of this machine's memory; None if unknown.
     folder, store : Path
         Where the run writes, and where it keeps features.
+    enforced : bool
+        Whether `check` refuses anything (``compute.check``).
     """
 
     stages: tuple[PlannedStage, ...]
@@ -101,6 +109,7 @@ class Plan:
     memory_there: float | None
     folder: Path
     store: Path
+    enforced: bool = True
 
     @property
     def seconds(self) -> float:
@@ -137,6 +146,8 @@ class Plan:
         SettingError
             If memory or disk do not suffice.
         """
+        if not self.enforced:
+            return
         if self.memory_there is not None:
             for stage in self.stages:
                 if stage.memory > self.memory_there:
@@ -159,7 +170,7 @@ class Plan:
                 stage.name,
                 stage.work,
                 stage.time,
-                size_text(stage.memory),
+                stage.space,
                 size_text(stage.written),
             )
             for stage in self.stages
@@ -222,11 +233,13 @@ def plan_run(
     Plan
     """
     keys = run_keys(work)
-    planned = []
-    for name, stage in STAGES.items():
-        if stage.enabled(work.config) and not work.run.is_done(name, keys[name]):
-            planned.append(_planned(name, stage_cost(name, work), calibration, work))
-    place = _existing(folder or work.run.path)
+    counts = calibration is not None and calibration.phases
+    planned = [
+        _planned(name, stage_cost(name, work, counts), calibration, work)
+        for name, key in keys.items()
+        if not work.run.is_done(name, key)
+    ]
+    place = existing_folder(folder or work.run.path)
     own = work.store.folder if work.shared_store else place
     there = machine_memory()
     return Plan(
@@ -234,14 +247,18 @@ def plan_run(
         str(work.compute),
         None if there is None else float(there),
         place,
-        _existing(own),
+        existing_folder(own),
+        work.config.compute.check,
     )
 
 
 def _planned(
     name: str, cost: StageCost, calibration: Calibration | None, work: Workspace
 ) -> PlannedStage:
-    base = used_memory() if calibration is None else calibration.base
+    if calibration is None:
+        base = used_memory()
+    else:
+        base = calibration.base if STAGES[name].generates else calibration.data
     fits = max((fit.memory for _, _, fit in cost.fits), default=0.0)
     seconds: float | None = None
     batch = gpu = 0.0
@@ -249,9 +266,7 @@ def _planned(
         found = [(part, calibration.rate(part.unit)) for part in cost.parts]
         rates = [(part, rate) for part, rate in found if rate is not None]
         seconds = sum(part.count * rate.seconds for part, rate in rates)
-        for what, count, fit in cost.fits:
-            banded = what.endswith("two feature spaces")
-            seconds += count * calibration.ridge_seconds(fit, banded=banded)
+        seconds += sum(count * calibration.ridge_seconds(fit) for _, count, fit in cost.fits)
         batch = max((rate.memory for _, rate in rates), default=0.0)
         gpu = max((rate.gpu for _, rate in rates), default=0.0)
         if len(rates) < len(found):
@@ -312,24 +327,3 @@ def _check_disk(what: str, bytes_of: dict[str, float], folder: Path, mend: str) 
             f"stage '{largest}', and {size_text(free)} are free in {folder}; {mend} for features "
             f"with --store, or {_ANYWAY}."
         )
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
-def time_text(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
