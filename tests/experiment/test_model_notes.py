@@ -44,7 +44,7 @@ def test_notes_of_the_model_and_of_the_text_reach_the_report(
     again = Workspace(RunDirectory(tmp_path / "run", config), heard)
     again.__dict__["dataset"] = replace(work.dataset, stimuli=nameless)
     assert again.text_notes[0].startswith(
-        "None of the 32 stimuli has a category: all have the c of"
+        "None of the 32 stimuli has a category in words (an id of WordNet is none): all have"
     )
     notes = _model_notes(work)
     assert len(notes) == 2

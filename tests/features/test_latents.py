@@ -72,9 +72,11 @@ def test_categories_take_the_place_of_captions(store, model, stimuli):
 
 
 def test_a_picture_without_category_gets_the_empty_text(store, model, stimuli, rng):
-    """One picture in a hundred of COCO shows no object."""
+    """One picture in a hundred of COCO shows no object; an id of WordNet is no text."""
     some = StimulusSet.from_arrays(
-        stimuli.images(), captions=["a cat"] * 5, categories=[("cat",), (), ("dog",), (), ("b",)]
+        stimuli.images(),
+        captions=["a cat"] * 5,
+        categories=[("cat", "n02121620"), (), ("dog",), ("n02084071",), ("b",)],
     )
     c = text_conditioning(store, model, some, text="categories")
     empty, cat = model.embed_text(["", "cat"])

@@ -352,12 +352,12 @@ class Workspace:
             return []
         if bare == len(stimuli):
             return [
-                f"None of the {bare} stimuli has a category: all have the c of the empty text, so "
-                "only z is decoded (features.text=categories)."
+                f"None of the {bare} stimuli has a category in words (an id of WordNet is none): "
+                "all have the c of the empty text, so only z is decoded (features.text=categories)."
             ]
         return [
-            f"{bare} of {len(stimuli)} stimuli have no category; they have the c of the empty text "
-            "(features.text=categories)."
+            f"{bare} of {len(stimuli)} stimuli have no category in words; they have the c of the "
+            "empty text (features.text=categories)."
         ]
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -26,6 +27,7 @@ __all__ = [
     "count_without_category",
     "source_digests",
     "text_conditioning",
+    "texts_of",
     "visual_latent",
 ]
 
@@ -33,6 +35,7 @@ Progress = Callable[[int], None]
 Posterior = Literal["mode", "sample"]
 Picture = Literal["image", "semantic_map"]
 Text = Literal["captions", "categories"]
+_WORDNET_ID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -197,8 +200,8 @@ def text_conditioning(
         Receives the number of stimuli of each finished batch.
     text : {"captions", "categories"}
         Categories replace captions in a control of the paper (section 4.1). A stimulus without a
-        category (about one picture in a hundred of COCO) gets the empty text;
-        `count_without_category` counts such stimuli.
+        category in words (about one picture in a hundred of COCO) gets the empty text;
+        `count_without_category` counts such stimuli. Ids of WordNet, as n01518878, are no words.
     batch_size : int
         An eighth of the number of texts per batch.
 
@@ -209,10 +212,10 @@ def text_conditioning(
     Raises
     ------
     ShapeError
-        If a stimulus has no caption, or no stimulus has a category.
+        If a stimulus has no caption, or no stimulus has a category in words.
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
-    texts = stimuli.captions() if text == "captions" else stimuli.categories()
+    texts = texts_of(stimuli, text)
     bare = [key for key, own in zip(stimuli.ids, texts, strict=True) if not own]
     if bare and text == "captions":
         raise ShapeError(
@@ -221,7 +224,7 @@ def text_conditioning(
         )
     if bare and len(bare) == len(texts) and any(stimuli.captions()):
         raise ShapeError(
-            "No stimulus has a category; add categories, or choose features.text=captions."
+            "No stimulus has a category in words; add categories, or choose features.text=captions."
         )
     if text == "categories":
         provenance |= source_digests(stimuli, text=text)
@@ -236,11 +239,21 @@ def text_conditioning(
     return store.get("c", provenance, len(stimuli), model.context_shape, extract)
 
 
+def texts_of(stimuli: StimulusSet, text: Text) -> list[tuple[str, ...]]:
+    """Return the texts from which the conditioning c of each stimulus is made."""
+    if text == "captions":
+        return stimuli.captions()
+    return [
+        tuple(name for name in own if not _WORDNET_ID.fullmatch(name))
+        for own in stimuli.categories()
+    ]
+
+
 def count_without_category(stimuli: StimulusSet, text: Text) -> int:
     """Count the stimuli without a category, which get the empty text if ``text`` is categories."""
     if text != "categories":
         return 0
-    return sum(not own for own in stimuli.categories())
+    return sum(not own for own in texts_of(stimuli, text))
 
 
 def source_digests(
@@ -252,6 +265,6 @@ def source_digests(
         maps = np.ascontiguousarray(stimuli.semantic_maps())
         digests["semantic_maps"] = hashlib.sha256(maps.tobytes()).hexdigest()
     if text == "categories":
-        content = json.dumps(stimuli.categories(), ensure_ascii=False)
+        content = json.dumps(texts_of(stimuli, text), ensure_ascii=False)
         digests["categories"] = hashlib.sha256(content.encode()).hexdigest()
     return digests

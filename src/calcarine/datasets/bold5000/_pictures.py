@@ -58,7 +58,7 @@ def _categories(name: str, origin: str, words: dict[str, tuple[str, ...]]) -> tu
         return (word,) if word else ()
     if origin == "ImageNet":
         synset = stem.split("_")[0]
-        return (*words.get(synset, ()), synset)
+        return words.get(synset) or (synset,)
     return ()
 
 

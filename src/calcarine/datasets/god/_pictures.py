@@ -194,7 +194,7 @@ def _categories(name: str, words: dict[str, str]) -> tuple[str, ...]:
     synset = category(name)
     if not synset:
         return ()
-    return (words[synset], synset) if synset in words else (synset,)
+    return (words.get(synset, synset),)
 
 
 def _row(parts: GodTrials, side: str, name: str, images: NDArray[np.uint8], place: Path) -> int:
