@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from calcarine.errors import CalcarineError
 from calcarine.evaluation.baselines import random_training_image, training_mean
 from calcarine.evaluation.inputs.image_stacks import TestSet, from_array
 from calcarine.evaluation.metrics import matrices
+from calcarine.evaluation.networks.feature_cache import TruthFeatures
 from calcarine.evaluation.networks.judges import Judge, JudgeNet
 from calcarine.evaluation.results.evaluation import (
     Evaluation,
@@ -23,7 +25,9 @@ from calcarine.evaluation.results.evaluation import (
     select_main_protocol,
     write_evaluation,
 )
+from calcarine.evaluation.scoring import scoring
 from calcarine.evaluation.scoring.score import score_arrays, score_pictures
+from calcarine.evaluation.scoring.scoring import ScoredSet, Scoring
 from calcarine.evaluation.scoring.settings import ScoreSettings
 
 N, S, SIDE = 12, 2, 16
@@ -87,6 +91,51 @@ def full(judge, images) -> Evaluation:
 def pick(records: list[dict], method: str, metric: str) -> dict:
     (found,) = [r for r in records if r["method"] == method and r["metric"] == metric]
     return found
+
+
+def test_a_network_reads_the_ground_truths_once(judge, images, monkeypatch):
+    read = []
+    layers = Judge.read
+
+    def counted(self, pictures, *arguments, **options):
+        read.append(len(pictures))
+        return layers(self, pictures, *arguments, **options)
+
+    def scores(limit):
+        read.clear()
+        monkeypatch.setattr(scoring, "TruthFeatures", lambda folder: TruthFeatures(folder, limit))
+        methods = {"close": images["close"], "noise": images["noise"]}
+        result = score(images["truth"], methods, judge=judge, categories=CATEGORIES)
+        return sum(read), result
+
+    monkeypatch.setattr(Judge, "read", counted)
+    kept, result = scores(2**30)
+    again, same = scores(0)
+    assert kept == N + 2 * S * N and again == 2 * N + 2 * S * N
+    assert result.records == same.records and result.per_image.equals(same.per_image)
+
+
+def test_sets_may_be_scored_in_any_order_and_pass_through_json(judge, images, full):
+    train = images["noise"].reshape(-1, SIDE, SIDE, 3)
+    sets = Scoring(
+        TestSet(from_array(images["truth"], "ground truths"), IDS),
+        {
+            "close": from_array(images["close"], "close"),
+            "noise": from_array(images["noise"], "noise"),
+            "ceiling: same": from_array(images["truth"][:, None], "same"),
+        },
+        floors={
+            "training mean": from_array(training_mean(train, N), "mean"),
+            "random training image": from_array(random_training_image(train, IDS), "random"),
+        },
+        categories=CATEGORIES,
+        settings=ScoreSettings(judge=judge, read_classes=["six", "nine"], **FAST),
+    )
+    order = [3, 0, 4, 1, 2]
+    scored = {number: json.dumps(asdict(sets.score(number))) for number in order}
+    joined = sets.join([ScoredSet(**json.loads(scored[number])) for number in range(5)])
+    assert joined.records == full.records and joined.notes == full.notes
+    pd.testing.assert_frame_equal(joined.per_image, full.per_image)
 
 
 def test_every_method_floor_and_ceiling_has_every_metric(full):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
+from calcarine.brain import Split
 from calcarine.errors import CalcarineError
-from calcarine.experiment import joined_run, load_experiment, run_experiment, run_stage
+from calcarine.evaluation.scoring.scoring import Scoring
+from calcarine.experiment import decoders, joined_run, load_experiment, run_experiment, run_stage
 from calcarine.experiment.run_directory import RunDirectory
-from calcarine.experiment.stages import run_keys
+from calcarine.experiment.stages import STAGES, run_keys
 from calcarine.experiment.workspace import Workspace
 
 OPTIONS = {"n_train": 24, "n_test": 12, "n_early": 20, "n_ventral": 20, "n_other": 4}
@@ -45,7 +48,8 @@ import os, subprocess, time
 from dataclasses import replace
 from calcarine.diffusion import LatentDiffusion
 from calcarine.encoding import _split_models
-from calcarine.experiment import joined_run, reconstructions
+from calcarine.evaluation.scoring.scoring import Scoring
+from calcarine.experiment import joined_run, reconstructions, runner
 from calcarine.experiment.stages import STAGES
 from calcarine.features import store
 from calcarine.reporting import encoding_report
@@ -81,12 +85,14 @@ def start_worker(command, **options):
     script = "import slowly, sys; slowly.joined_run._main(sys.argv[1], int(sys.argv[2]))"
     return popen([python, "-c", script, *arguments], **options)
 
+runner._plan = lambda work, alone: None  # measures by making pictures, also where none are shared
 STAGES["report"] = replace(STAGES["report"], run=lambda work: None)  # pages take long
 encoding_report.build_encoding_report = lambda run: None
 store.FeatureStore.get, subprocess.Popen = in_small_pieces, start_worker
 for method in (
     (LatentDiffusion, "encode"),
     (LatentDiffusion, "generate"),
+    (Scoring, "score"),
     (_split_models.SplitModels, "_fit"),
     (_split_models.SplitModels, "_fit_pair"),
 ):
@@ -96,6 +102,7 @@ COMMAND = """
 import json, sys
 from pathlib import Path
 import slowly
+from calcarine.brain import Split
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment
 from calcarine.experiment.progress import Progress
@@ -180,17 +187,17 @@ def alone(start, tmp_path_factory):
 @pytest.mark.posix
 def test_processes_with_the_same_command_share_a_run(start, tmp_path, alone):
     log = tmp_path / "log"
-    processes = [start(tmp_path / "run", log, 3, "encode generate _fit") for _ in range(3)]
+    processes = [start(tmp_path / "run", log, 3, "encode generate score _fit") for _ in range(3)]
     for process in processes:
         assert process.wait() == 0, process.communicate()[0]
-    for what in ("encode", "generate", "_fit"):
+    for what in ("encode", "generate", "score", "_fit"):
         assert len(done(log, what)) == 3
     assert files(tmp_path / "run") == alone
     assert not (tmp_path / "run" / ".shared").exists()
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize("what", ["encode", "generate", "_fit"])
+@pytest.mark.parametrize("what", ["encode", "generate", "score", "_fit"])
 @pytest.mark.parametrize("who", ["the first", "the other"])
 def test_one_that_is_killed_costs_its_piece_and_nothing_else(start, tmp_path, alone, what, who):
     log = tmp_path / "log"
@@ -350,6 +357,102 @@ def test_a_gpu_for_each_worker(monkeypatch, gpus):
     gpus(1)
     assert joined_run._environment(1, 2)["CUDA_VISIBLE_DEVICES"] == "3,5,6,7"
     assert joined_run._environment(1, 2)["OMP_NUM_THREADS"] == "2"
+
+
+def in_quarters(work):
+    """Return four splits with the training stimuli of the only one."""
+    (split,) = work.dataset.splits
+    return [
+        Split(f"quarter {number}", split.train, split.test[number::4], "of the test stimuli")
+        for number in range(4)
+    ]
+
+
+def test_decoders_and_settings_of_splits_are_shared(tmp_path, monkeypatch):
+    """Two processes, here threads, fit two splits each; the second takes part."""
+    monkeypatch.setattr(Workspace, "splits", property(in_quarters))
+    settings = [*SETTINGS, "generation.search.enabled=true"]
+    settings += ["generation.search.n_stimuli=5", "generation.search.steps=2"]
+    settings += ["generation.search.strengths=[0.8]", "generation.search.guidances=[3]"]
+    experiment = load_experiment("takagi", None, settings)
+    alone = Workspace(RunDirectory(tmp_path / "alone", experiment))
+    first = Workspace(RunDirectory(tmp_path / "run", experiment))
+    for work in (alone, first):
+        run_stage(work, "features")
+    run_stage(alone, "fit")
+
+    done = {"_fit_split": [], "choose_settings": []}
+    both = {name: threading.Barrier(2, timeout=60) for name in done}
+
+    def logged(name):
+        method = getattr(decoders, name)
+
+        def waiting(*arguments):
+            if threading.get_ident() not in done[name]:
+                both[name].wait()
+            done[name].append(threading.get_ident())
+            return method(*arguments)
+
+        monkeypatch.setattr(decoders, name, waiting)
+
+    for name in done:
+        logged(name)
+    with first.run.led():
+        leader = threading.Thread(target=run_stage, args=(first, "fit"))
+        leader.start()
+        second = Workspace(RunDirectory(tmp_path / "run", experiment))
+        until(first.run.shared_stages)
+        STAGES["fit"].share(second)
+        leader.join()
+    for name, threads in done.items():
+        assert len(threads) == 4 and len(set(threads)) == 2, name
+    assert first.run.has_finished("fit")
+    assert files(first.run.decoder) == files(alone.run.decoder)
+    made = ".stages/fit.made"
+    assert (first.run.path / made).read_bytes() == (alone.run.path / made).read_bytes()
+
+
+def test_a_decoder_that_was_changed_after_an_interruption_is_fitted_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(Workspace, "splits", property(in_quarters))
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, SETTINGS)))
+    run_stage(work, "features")
+    changed = work.run.decoder / work.splits[0].name / "predictions.safetensors"
+    fitted = []
+
+    def interrupted(*arguments):
+        if fitted:
+            raise KeyboardInterrupt
+        fitted.append(fit(*arguments))
+
+    fit = decoders._fit_split
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(decoders, "_fit_split", interrupted)
+        run_stage(work, "fit")
+    content = changed.read_bytes()
+    changed.write_bytes(b"something else")
+    run_stage(work, "fit")
+    assert changed.read_bytes() == content
+
+
+def test_scores_of_an_interrupted_evaluation_are_made_again(tmp_path, monkeypatch):
+    """Weights may have come meanwhile: scores with and without them are not mixed."""
+    work = Workspace(RunDirectory(tmp_path / "run", load_experiment("takagi", None, SETTINGS)))
+    for name in ("features", "fit", "reconstruct"):
+        run_stage(work, name)
+    scored = []
+    score = Scoring.score
+
+    def counted(self, number):
+        scored.append(number)
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return score(self, number)
+
+    monkeypatch.setattr(Scoring, "score", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(work, "evaluate")
+    run_stage(work, "evaluate")
+    assert scored[:3] == [0, 1, 2] and scored[3:] == list(range(len(scored) - 3))
 
 
 def test_groups_that_only_seem_to_be_done_are_made(tmp_path):

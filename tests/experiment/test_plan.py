@@ -14,7 +14,7 @@ from calcarine.cli.main import app
 from calcarine.diffusion import LatentDiffusion
 from calcarine.display import time_text
 from calcarine.errors import CalcarineError, SettingError
-from calcarine.evaluation.scoring import score as scoring
+from calcarine.evaluation.scoring import scoring
 from calcarine.experiment import (
     load_experiment,
     memory_use,
@@ -176,7 +176,7 @@ def test_it_counts_pictures_that_are_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "FeatureCache", cache)
     run_stage(work, "evaluate")
     counts = planned(stage_cost("evaluate", work))
-    assert counts == {"scored method": len(seen), "score": 6 * sum(seen)}
+    assert counts == {"scored method": len(seen), "score": 6 * (1 + sum(seen))}
 
 
 def test_every_stage_has_a_cost_and_finished_stages_are_left_out(tmp_path):

@@ -16,6 +16,7 @@ from rich.console import Console
 from calcarine.experiment import decoders, progress
 from calcarine.experiment.progress import ConsoleProgress
 from calcarine.experiment.reconstructions import _Job, _made
+from calcarine.files.work_queue import WorkQueue
 
 
 class Clock:
@@ -158,10 +159,16 @@ def test_the_search_of_settings_counts_its_pictures(clock, monkeypatch, tmp_path
     shown = ConsoleProgress(Console(file=screen, force_terminal=True, width=100), clock)
     search = SimpleNamespace(strengths=[0.2, 0.6], guidances=[1.0], n_stimuli=3, steps=5)
     generation = SimpleNamespace(search=search, seed=0)
-    made = SimpleNamespace(holds=lambda file: "old" in str(file), add=list)
+    made = SimpleNamespace(
+        holds=lambda file: "old" in str(file), digests=lambda files: {}, record=dict
+    )
     work = SimpleNamespace(
         config=SimpleNamespace(generation=generation),
-        run=SimpleNamespace(made=lambda stage: made, decoder=tmp_path),
+        run=SimpleNamespace(
+            made=lambda stage: made,
+            queue=lambda stage, part: WorkQueue(tmp_path / part, "which works too"),
+            decoder=tmp_path,
+        ),
         splits=[SimpleNamespace(name="old"), SimpleNamespace(name="new")],
         progress=shown,
         new_decoder=lambda: None,
@@ -177,5 +184,5 @@ def test_the_search_of_settings_counts_its_pictures(clock, monkeypatch, tmp_path
 
     monkeypatch.setattr(decoders, "reconstructor", lambda *_, **__: None)
     monkeypatch.setattr(decoders, "choose_settings", choose)
-    decoders._choose_settings(work)
+    decoders._searches(work).lead()
     assert "Choosing settings" in screen.getvalue() and "12/12" in screen.getvalue()

@@ -118,9 +118,9 @@ Workers = Annotated[
     int,
     typer.Option(
         min=1,
-        help="Processes of this machine that share features, pictures and encoding models; with "
-        "several GPUs, each has its own. The same command again, here or on another machine, takes "
-        "part too.",
+        help="Processes of this machine that share features, decoders, pictures, scores and "
+        "encoding models; with several GPUs, each has its own. The same command again, here or on "
+        "another machine, takes part too.",
     ),
 ]
 DaskAddress = Annotated[

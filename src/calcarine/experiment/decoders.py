@@ -15,14 +15,16 @@ from calcarine.brain import Split
 from calcarine.decoding import Decoder, PixelRegression, choose_settings
 from calcarine.errors import CalcarineError, ShapeError
 from calcarine.experiment.penalty_notes import penalty_notes
+from calcarine.experiment.progress import Advance
 from calcarine.experiment.reconstructions import reconstructor
 from calcarine.experiment.run_directory import readable
+from calcarine.experiment.shared_pieces import Piece, SharedPieces
 from calcarine.files import atomic_write, read_json, write_text
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["decoder_summaries", "fit_decoders"]
+__all__ = ["decoder_summaries", "fit_decoders", "share_decoders"]
 
 
 def fit_decoders(work: Workspace) -> None:
@@ -31,21 +33,45 @@ def fit_decoders(work: Workspace) -> None:
     Where the experiment searches for strength and guidance, they are chosen inside the training
     data of each split.
     """
-    made = work.run.made("fit")
-    with work.progress.track("Decoders", len(work.splits)) as advance:
-        for split in work.splits:
-            folder = work.run.decoder / split.name
-            if not made.holds_below(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-                _fit_split(work, split, folder)
-                made.add(file for file in folder.rglob("*") if file.is_file())
-            advance(1)
+    _fits(work).lead()
     with readable(work.run.decoder, "fit"):
         notes = penalty_notes(decoder_summaries(work))
     for note in notes:
         work.progress.say(note)
     if work.chooses_settings:
-        _choose_settings(work)
+        _searches(work).lead()
+
+
+def share_decoders(work: Workspace) -> None:
+    """Share the splits of `fit_decoders` in another process."""
+    _fits(work).share()
+    if work.chooses_settings:
+        _searches(work).share()
+
+
+def _fits(work: Workspace) -> SharedPieces:
+    return SharedPieces(
+        work, "fit", "decoders", "Decoders", [_fit(work, split) for split in work.splits]
+    )
+
+
+def _fit(work: Workspace, split: Split) -> Piece:
+    """Return the piece that fits the decoders of a split."""
+    folder = work.run.decoder / split.name
+    # What is chosen for a split is written there later, as a piece of its own.
+    own = _settings_file(work, split)
+
+    def make(advance: Advance) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        _fit_split(work, split, folder)
+        advance(1)
+
+    return Piece(
+        1,
+        lambda: sorted(file for file in folder.rglob("*") if file.is_file() and file != own),
+        lambda made: made.holds_below(folder),
+        make,
+    )
 
 
 def decoder_summaries(work: Workspace) -> dict[str, Any]:
@@ -107,31 +133,37 @@ def _reliability(decoder: Decoder, z: NDArray[Any]) -> NDArray[Any]:
     return np.ones(z.shape[1:])
 
 
-def _choose_settings(work: Workspace) -> None:
-    search, made = work.config.generation.search, work.run.made("fit")
-    pairs = len(search.strengths) * len(search.guidances)
-    total = pairs * search.n_stimuli * len(work.splits)
-    with work.progress.track("Choosing settings", total) as advance:
-        for split in work.splits:
-            file = work.run.decoder / split.name / "settings.json"
-            if made.holds(file):
-                advance(pairs * search.n_stimuli)
-                continue
-            chosen = choose_settings(
-                reconstructor(work, steps=search.steps),
-                work.new_decoder(),
-                work.dataset,
-                split,
-                work.z,
-                work.c,
-                search.strengths,
-                search.guidances,
-                search.n_stimuli,
-                work.config.generation.seed,
-                advance,
-            )
-            _write_json(file, chosen.to_json())
-            made.add([file])
+def _searches(work: Workspace) -> SharedPieces:
+    pieces = [_search(work, split) for split in work.splits]
+    return SharedPieces(work, "fit", "settings", "Choosing settings", pieces)
+
+
+def _search(work: Workspace, split: Split) -> Piece:
+    """Return the piece that chooses strength and guidance inside the training data of a split."""
+    search, file = work.config.generation.search, _settings_file(work, split)
+
+    def make(advance: Advance) -> None:
+        chosen = choose_settings(
+            reconstructor(work, steps=search.steps),
+            work.new_decoder(),
+            work.dataset,
+            split,
+            work.z,
+            work.c,
+            search.strengths,
+            search.guidances,
+            search.n_stimuli,
+            work.config.generation.seed,
+            advance,
+        )
+        _write_json(file, chosen.to_json())
+
+    size = len(search.strengths) * len(search.guidances) * search.n_stimuli
+    return Piece(size, lambda: [file], lambda made: made.holds(file), make)
+
+
+def _settings_file(work: Workspace, split: Split) -> Path:
+    return work.run.decoder / split.name / "settings.json"
 
 
 def _write_json(file: Path, content: Any) -> None:

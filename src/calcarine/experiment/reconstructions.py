@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -20,10 +18,9 @@ from calcarine.decoding.reconstruct import to_uint8
 from calcarine.errors import CalcarineError, DamagedFileError
 from calcarine.experiment.progress import Advance
 from calcarine.experiment.run_directory import readable
-from calcarine.experiment.stage_files import WrittenFiles
+from calcarine.experiment.shared_pieces import Piece, SharedPieces
 from calcarine.experiment.visdec_training import METHOD, load_conditioning, sampling_options
-from calcarine.files import atomic_write, parse_json, read_json
-from calcarine.files.work_queue import WorkQueue
+from calcarine.files import atomic_write, read_json
 from calcarine.stimuli.image_files import read_picture
 
 if TYPE_CHECKING:
@@ -78,9 +75,6 @@ class _Job:
             yield pairs[start : start + GROUP]
 
 
-_Group: TypeAlias = tuple[_Job, list[tuple[int, int]]]
-
-
 def make_pictures(work: Workspace) -> None:
     """Write ground truth and reconstructions as PNG, then ``index.parquet``.
 
@@ -94,12 +88,8 @@ def make_pictures(work: Workspace) -> None:
         for file, image in zip(truth, work.dataset.stimuli.images(split.test), strict=True):
             _save(file, image)
         made.add(truth)
-    queue, jobs = work.run.queue("reconstruct", "pictures"), _all_jobs(work)
-    groups = _groups(jobs)
-    _forget_changed(root, groups, queue, made)
-    _make_groups(work, groups, queue, made)
-    for text in queue.remarks().values():
-        made.record(parse_json(text))
+    jobs = _all_jobs(work)
+    _pictures(work, jobs).lead()
     entries = [
         (job.ids[row], job.method, sample, job.fold)
         for job in jobs
@@ -118,56 +108,35 @@ def make_pictures(work: Workspace) -> None:
     chosen = [
         _file(root, CHOSEN, stimulus, 0) for stimulus in index["id"][index["method"] == CHOSEN]
     ]
-    made.add([root / "index.parquet", *chosen])
+    work.run.made("reconstruct").add([root / "index.parquet", *chosen])
 
 
 def share_pictures(work: Workspace) -> None:
     """Share the groups of `make_pictures` in another process."""
-    queue = work.run.queue("reconstruct", "pictures")
-    _make_groups(work, _groups(_all_jobs(work)), queue, work.run.made("reconstruct"))
+    _pictures(work, _all_jobs(work)).share()
 
 
 def _all_jobs(work: Workspace) -> list[_Job]:
     return [job for split in work.splits for job in _jobs(work, split)]
 
 
-def _groups(jobs: Sequence[_Job]) -> list[_Group]:
-    return [(job, group) for job in jobs for group in job.groups()]
-
-
-def _files(root: Path, job: _Job, group: list[tuple[int, int]]) -> list[Path]:
-    return [_file(root, job.method, job.ids[row], sample) for row, sample in group]
-
-
-def _forget_changed(
-    root: Path, groups: Sequence[_Group], queue: WorkQueue, made: WrittenFiles
-) -> None:
-    """Count groups of an interrupted stage as not done if their files were changed since."""
-    for number, text in queue.remarks().items():
-        files = _files(root, *groups[number]) if number < len(groups) else []
-        there = bool(files) and all(file.exists() for file in files)
-        if not there or made.digests(files) != parse_json(text or "{}"):
-            queue.forget(number)
-
-
-def _make_groups(
-    work: Workspace, groups: Sequence[_Group], queue: WorkQueue, made: WrittenFiles
-) -> None:
-    """Make the groups that no other process makes; those that exist are kept."""
+def _pictures(work: Workspace, jobs: Sequence[_Job]) -> SharedPieces:
     root = work.run.reconstructions
-    with (
-        work.progress.track("Pictures", sum(len(group) for _, group in groups)) as advance,
-        closing(queue.work(len(groups), lambda n: advance(len(groups[n][1])))) as numbers,
-    ):
-        for number in numbers:
-            job, group = groups[number]
-            files = _files(root, job, group)
-            if all(made.holds(file) for file in files):
-                advance(len(group))
-            else:
-                for file, image in zip(files, _made(job, group, advance), strict=True):
-                    _save(file, image)
-            queue.remark(number, json.dumps(made.digests(files)))
+    pieces = [_piece(root, job, group) for job in jobs for group in job.groups()]
+    return SharedPieces(work, "reconstruct", "pictures", "Pictures", pieces)
+
+
+def _piece(root: Path, job: _Job, group: list[tuple[int, int]]) -> Piece:
+    """Return the piece that makes one group of pictures."""
+    files = [_file(root, job.method, job.ids[row], sample) for row, sample in group]
+
+    def make(advance: Advance) -> None:
+        for file, image in zip(files, _made(job, group, advance), strict=True):
+            _save(file, image)
+
+    return Piece(
+        len(group), lambda: files, lambda made: all(made.holds(file) for file in files), make
+    )
 
 
 def _made(job: _Job, group: list[tuple[int, int]], advance: Advance) -> NDArray[np.uint8]:

@@ -35,8 +35,8 @@ def run_experiment(
 ) -> RunDirectory:
     """Run all stages of an experiment, or what is left of them.
 
-    If another process runs the same experiment in the folder, this one takes part in it: features
-    and pictures are shared, and if the other ends early, this one goes on with the rest.
+    If another process runs the same experiment in the folder, this one takes part in it, and if
+    the other ends early, this one goes on with the rest.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def run_experiment(
     trained : Path, optional
         See :class:`calcarine.experiment.workspace.Workspace`.
     workers : int
-        Number of processes of this machine that share features, pictures and encoding models,
-        this one included.
+        Number of processes of this machine that share features, decoders, pictures, scores and
+        encoding models, this one included.
     dask : str, optional
         Address of the scheduler of a Dask cluster whose workers share them too; "slurm" makes
         ``workers`` the number of SLURM jobs, by dask-jobqueue.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +25,18 @@ from calcarine.evaluation.results.evaluation import (
     write_evaluation,
 )
 from calcarine.evaluation.scoring.score import score_folder
-from calcarine.evaluation.scoring.score import score_pictures as score
+from calcarine.evaluation.scoring.scoring import ScoredSet, Scoring
 from calcarine.evaluation.scoring.settings import ScoreSettings
 from calcarine.experiment.reconstructions import finished_pictures, predictions
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.files import parse_json
 
 if TYPE_CHECKING:
     from calcarine.brain import Split
     from calcarine.experiment.config import Experiment
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["missing_networks", "score_pictures", "score_run", "scoring_of"]
+__all__ = ["missing_networks", "score_pictures", "score_run", "scoring_of", "share_scores"]
 
 # Share of a picture's width: contours of objects vanish, the layout stays.
 _BLUR = 1 / 16
@@ -41,6 +44,36 @@ _BLUR = 1 / 16
 
 def score_pictures(work: Workspace) -> None:
     """Score every method, floor and ceiling; write ``summary.json`` and ``per_image.parquet``."""
+    scoring = _scoring(work)
+    # What an interrupted command left may have been scored without weights that are here now.
+    work.run.queue("evaluate", "scores").forget()
+    result = scoring.join(_score_sets(work, scoring))
+    work.run.metrics.mkdir(parents=True, exist_ok=True)
+    write_evaluation(work.run.metrics, result)
+    # What scores the pictures again reads the judge here, without the data set.
+    work.run.update_manifest(judge=work.dataset.judge)
+
+
+def share_scores(work: Workspace) -> None:
+    """Share the sets of `score_pictures` in another process."""
+    _score_sets(work, _scoring(work))
+
+
+def _score_sets(work: Workspace, scoring: Scoring) -> list[ScoredSet]:
+    """Score the sets that no other process scores, and return the scores of all."""
+    queue = work.run.queue("evaluate", "scores")
+    with (
+        work.progress.track("Scores", len(scoring.titles)) as advance,
+        closing(queue.work(len(scoring.titles), lambda number: advance(1))) as numbers,
+    ):
+        for number in numbers:
+            queue.remark(number, json.dumps(asdict(scoring.score(number))))
+            advance(1)
+    return [ScoredSet(**parse_json(text)) for _, text in sorted(queue.remarks().items())]
+
+
+def _scoring(work: Workspace) -> Scoring:
+    """Return the sets of pictures to score."""
     config, dataset = work.config.evaluation, work.dataset
     opened = finished_pictures(work)
     ids, methods = opened.test.ids, dict(opened.methods)
@@ -52,21 +85,13 @@ def score_pictures(work: Workspace) -> None:
         blurred = baselines.blurred_truth(truth, _BLUR * truth.shape[2])
         methods["ceiling blurred truth"] = from_array(blurred, "blurred truth")
     categories, settings = scoring_of(work, ids)
-    floors = _floors(work, ids)
-    total = (len(methods) + len(floors)) * len(set(config.protocols))
-    with work.progress.track("Scores", total) as advance:
-        result = score(
-            opened.test,
-            methods,
-            floors=floors,
-            categories=categories,
-            settings=settings,
-            progress=lambda name: advance(1),
-        )
-    work.run.metrics.mkdir(parents=True, exist_ok=True)
-    write_evaluation(work.run.metrics, result)
-    # What scores the pictures again reads the judge here, without the data set.
-    work.run.update_manifest(judge=dataset.judge)
+    return Scoring(
+        opened.test,
+        methods,
+        floors=_floors(work, ids),
+        categories=categories,
+        settings=settings,
+    )
 
 
 def missing_networks(experiment: Experiment, out: Path) -> str | None:

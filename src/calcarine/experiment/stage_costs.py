@@ -18,6 +18,7 @@ from calcarine.experiment.feature_files import read_feature_file
 from calcarine.experiment.stage import PHASES
 from calcarine.experiment.visdec_training import phase_steps
 from calcarine.features import FeatureStore, extract_spaces
+from calcarine.features.latents import texts_of
 from calcarine.features.spaces import SpaceName
 from calcarine.features.store import ExtractMany, FeatureSpace, Shape
 from calcarine.linear.costs import RidgeCost, banded_ridge_cost, ridge_cost
@@ -127,10 +128,8 @@ def _extraction(work: Workspace, store: _Missing) -> StageCost:
         if names == ["z"]:
             parts.append(Part("pictures encoded to z", count, "encode z"))
         elif names == ["c"]:
-            texts = work.dataset.stimuli.captions()
-            total = sum(len(own) for own in texts)
-            if work.config.features.text == "categories":
-                total = sum(max(len(own), 1) for own in work.dataset.stimuli.categories())
+            texts = texts_of(work.dataset.stimuli, work.config.features.text)
+            total = sum(max(len(own), 1) for own in texts)
             parts.append(Part("texts", total, "text"))
         elif first.strength is not None:
             steps = work.described_model.count_steps(generation.steps, first.strength)
@@ -326,12 +325,12 @@ def _retrieve_cost(work: Workspace) -> StageCost:
 def _evaluate_cost(work: Workspace) -> StageCost:
     """Return what scoring the pictures costs."""
     methods, scored = _scored(work)
+    n = sum(len(split.test) for split in work.splits)
     parts = (
-        Part("pictures scored", scored, "score"),
+        Part("pictures scored", n + scored, "score"),
         Part("methods, floors and ceilings", methods, "scored method"),
     )
     pixels = 3 * _picture_side(work) ** 2
-    n = sum(len(split.test) for split in work.splits)
     train = max(len(split.train) for split in work.splits)
     # Training pictures, for floors, and the pictures of one method.
     arrays = pixels * (train + 6 * n) + _FLOAT * len(work.dataset.stimuli) * _latent_values(work)
@@ -356,6 +355,7 @@ def _audit_cost(work: Workspace) -> StageCost:
     """Return what the audit costs."""
     n = sum(len(split.test) for split in work.splits)
     parts = (
+        Part("audit of the run", 1, "audited run"),
         Part("audited pictures", n, "audit"),
         Part("compared stimuli", len(work.dataset.stimuli), "audit stimulus"),
     )

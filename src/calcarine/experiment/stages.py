@@ -44,6 +44,12 @@ def _fit(work: Workspace) -> None:
     fit_decoders(work)
 
 
+def _share_fits(work: Workspace) -> None:
+    from calcarine.experiment.decoders import share_decoders
+
+    share_decoders(work)
+
+
 def _check_fit(work: Workspace) -> None:
     from calcarine.diffusion.samplers import check_steps
 
@@ -104,6 +110,12 @@ def _evaluate(work: Workspace) -> None:
     score_pictures(work)
 
 
+def _share_scores(work: Workspace) -> None:
+    from calcarine.experiment.scoring import share_scores
+
+    share_scores(work)
+
+
 def _audit(work: Workspace) -> None:
     from calcarine.audit import audit
     from calcarine.experiment.run_audit_inputs import inputs_from_run
@@ -155,6 +167,7 @@ _ALL = (
         name="fit",
         title="Fit the decoders of a run.",
         run=_fit,
+        share=_share_fits,
         key=keys.fit_key,
         outputs=("decoder",),
         check=_check_fit,
@@ -203,6 +216,7 @@ _ALL = (
         name="evaluate",
         title="Score the pictures of a run.",
         run=_evaluate,
+        share=_share_scores,
         key=keys.evaluate_key,
         needs=("fit", "reconstruct"),
         outputs=("metrics", "bottleneck/curve.json"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,42 @@ if TYPE_CHECKING:
     from calcarine.evaluation.inputs.image_stacks import ImageStack, Picture
     from calcarine.evaluation.networks.feature_networks import Networks
 
-__all__ = ["FeatureCache"]
+__all__ = ["FeatureCache", "TruthFeatures"]
 
 Side = Literal["truth", "recon"]
+Key: TypeAlias = tuple[Side, int, str, Preprocessing, str]
 # Larger feature arrays are stored in a temporary file.
 _IN_MEMORY = 256 * 2**20
+_KEPT_OF_TRUTH = 2 * 2**30
+
+
+class TruthFeatures:
+    """Features of the ground truths, which all sets of reconstructions are compared with.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder for features that are too large for memory.
+    limit : int
+        Bytes to keep; what goes beyond is computed for each set of reconstructions.
+    """
+
+    def __init__(self, folder: Path, limit: int = _KEPT_OF_TRUTH) -> None:
+        self.folder = folder
+        self._left = limit
+        self._kept: dict[Key, NDArray[np.float32]] = {}
+
+    def get(self, key: Key) -> NDArray[np.float32] | None:
+        """Return features that are kept, or None."""
+        return self._kept.get(key)
+
+    def keep(self, key: Key, features: NDArray[np.float32]) -> bool:
+        """Keep features if there is room for them; return whether there is."""
+        if features.nbytes > self._left:
+            return False
+        self._left -= features.nbytes
+        self._kept[key] = features
+        return True
 
 
 class FeatureCache:
@@ -40,6 +71,8 @@ class FeatureCache:
         Low-level reconstructions that are blended in.
     inputs : mapping of str to array, optional
         Other arrays, such as embeddings, betas and categories; the first axis is the image.
+    shared : TruthFeatures, optional
+        Features of the ground truths that caches of other reconstructions have computed.
 
     Attributes
     ----------
@@ -58,7 +91,9 @@ class FeatureCache:
         folder: Path,
         blurry: ImageStack | None = None,
         inputs: Mapping[str, NDArray[Any]] | None = None,
+        shared: TruthFeatures | None = None,
     ) -> None:
+        self._shared = TruthFeatures(folder, 0) if shared is None else shared
         self.n = len(truth)
         self.samples = recon.samples
         self.inputs = dict(inputs or {})
@@ -74,7 +109,7 @@ class FeatureCache:
         height, width = truth.read(0, 0).shape[:2]
         self.truth_size = (height, width)
         self._layers: dict[tuple[str, Preprocessing], list[str]] = {}
-        self._kept: dict[tuple[Side, int, str, Preprocessing, str], NDArray[np.float32]] = {}
+        self._kept: dict[Key, NDArray[np.float32]] = {}
 
     def plan(self, required: Iterable[tuple[str, Preprocessing, str]]) -> None:
         """Announce the features that will be used, so that one forward pass computes all layers."""
@@ -111,10 +146,17 @@ class FeatureCache:
         """
         sample = 0 if side == "truth" else sample
         key = (side, sample, network, preprocessing, layer)
-        if key not in self._kept:
+        if self._find(key) is None:
             layers = self._layers.get((network, preprocessing), [layer])
-            self._read(side, sample, network, preprocessing, [*dict.fromkeys([*layers, layer])])
-        return self._kept[key]
+            absent = [
+                each
+                for each in dict.fromkeys([*layers, layer])
+                if self._find((*key[:-1], each)) is None
+            ]
+            self._read(side, sample, network, preprocessing, absent)
+        found = self._find(key)
+        assert found is not None
+        return found
 
     def forget(self, side: Side | None = None) -> None:
         """Delete features that are no longer needed."""
@@ -123,6 +165,9 @@ class FeatureCache:
                 result = self._kept.pop(key)
                 if isinstance(result, np.memmap):
                     Path(str(result.filename)).unlink(missing_ok=True)
+
+    def _find(self, key: Key) -> NDArray[np.float32] | None:
+        return self._kept.get(key) if key in self._kept else self._shared.get(key)
 
     def _read(
         self, side: Side, sample: int, network: str, preprocessing: Preprocessing, layers: list[str]
@@ -136,7 +181,7 @@ class FeatureCache:
             pairs = [self._raw(side, i, sample, preprocessing) for i in rows]
             for layer, result in self._batch_of(network, preprocessing, layers, pairs).items():
                 if layer not in arrays:
-                    arrays[layer] = self._array(result.shape[1])
+                    arrays[layer] = self._array(result.shape[1], side)
                 if result.shape[1] != arrays[layer].shape[1]:
                     raise ShapeError(
                         f"Image {start + 1} of the {_SIDES[side]} has another size than the images "
@@ -144,7 +189,9 @@ class FeatureCache:
                     )
                 arrays[layer][rows.start : rows.stop] = result
         for layer in layers:
-            self._kept[side, sample, network, preprocessing, layer] = arrays[layer]
+            key = (side, sample, network, preprocessing, layer)
+            if side == "recon" or not self._shared.keep(key, arrays[layer]):
+                self._kept[key] = arrays[layer]
 
     def _batch_of(
         self,
@@ -167,10 +214,11 @@ class FeatureCache:
             return image, None
         return image, self._blurry.read(i, min(sample, self._blurry.samples - 1))
 
-    def _array(self, width: int) -> NDArray[np.float32]:
+    def _array(self, width: int, side: Side) -> NDArray[np.float32]:
         if 4 * self.n * width <= _IN_MEMORY:
             return np.empty((self.n, width), np.float32)
-        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".npy", delete=False) as file:
+        folder = self._folder if side == "recon" else self._shared.folder
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
             name = file.name
         return np.lib.format.open_memmap(name, mode="w+", dtype=np.float32, shape=(self.n, width))
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from calcarine.evaluation.statistics.intervals import bootstrap_interval, bootstrap_median
 from calcarine.evaluation.statistics.significance import holm
@@ -110,17 +109,15 @@ def per_image(
     label: str,
     ids: Sequence[str],
     categories: Sequence[str] | None,
-) -> pd.DataFrame:
-    """Return the scores of every image; empty if only the whole set has a score."""
+) -> dict[str, Any]:
+    """Return the scores of every image as columns; empty if only the whole set has a score."""
     if result.scores.ndim == 0:
-        return pd.DataFrame()
-    return pd.DataFrame(
-        {
-            "id": list(ids),
-            "method": method,
-            "metric": result.metric.name,
-            "value": _own(result.scores).copy(),
-            "category": pd.Series(categories, index=range(len(ids)), dtype="object"),
-            "protocol": label,
-        }
-    )
+        return {}
+    return {
+        "id": list(ids),
+        "method": method,
+        "metric": result.metric.name,
+        "value": [float(value) for value in _own(result.scores)],
+        "category": None if categories is None else list(categories),
+        "protocol": label,
+    }

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.checkpoints.network_weights import WeightsStore
-from calcarine.errors import CalcarineError, SettingError, ShapeError
+from calcarine.errors import SettingError
 from calcarine.evaluation.inputs.array_files import align_rows
 from calcarine.evaluation.inputs.folders import open_folders, open_run, read_folder
 from calcarine.evaluation.inputs.image_stacks import ImageStack, TestSet, from_array
-from calcarine.evaluation.networks.feature_cache import FeatureCache
-from calcarine.evaluation.networks.feature_networks import Networks
-from calcarine.evaluation.protocols.catalogue import find_protocol
 from calcarine.evaluation.results.evaluation import Evaluation
-from calcarine.evaluation.results.tables import sample_size_note
-from calcarine.evaluation.scoring.extra_arrays import prepare_arrays
-from calcarine.evaluation.scoring.measuring import measure
-from calcarine.evaluation.scoring.records import (
-    adjusted,
-    per_image,
-    record,
-    shuffled,
-)
+from calcarine.evaluation.scoring.scoring import Scoring
 from calcarine.evaluation.scoring.settings import ScoreSettings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["floors_of", "score_arrays", "score_folder", "score_pictures"]
-
-Record = dict[str, Any]
 
 
 def score_arrays(
@@ -143,64 +125,21 @@ def score_pictures(
     -------
     Evaluation
     """
-    import pandas as pd
-
-    settings = settings or ScoreSettings()
-    _check(test, methods, floors or {}, blurry)
-    chosen = [
-        find_protocol(name)(settings.draws, settings.seed)
-        for name in dict.fromkeys(settings.protocols)
-    ]
-    networks = Networks(
-        WeightsStore(settings.weights, settings.download),
-        settings.networks,
-        settings.judge,
-        settings.device,
+    scoring = Scoring(
+        test,
+        methods,
+        floors=floors,
+        blurry=blurry,
+        categories=categories,
+        inputs=inputs,
+        settings=settings,
     )
-    arrays = prepare_arrays(
-        inputs, categories, len(test.ids), settings.judge, settings.read_classes
-    )
-    digest, notes = test.truth.digest(), list(arrays.notes)
-    records: list[Record] = []
-    tables: list[pd.DataFrame] = []
-    sets = [(name, pictures, _role(name)) for name, pictures in methods.items()]
-    sets += [(name, pictures, "floor") for name, pictures in (floors or {}).items()]
-    for protocol in chosen:
-        for name, pictures, role in sets:
-            if progress is not None:
-                progress(f"{protocol.name}: {name}")
-            low = blurry if protocol.blends and role == "method" else None
-            with tempfile.TemporaryDirectory(prefix="calcarine-") as folder:
-                cache = FeatureCache(
-                    test.truth,
-                    pictures,
-                    networks,
-                    settings.batch_size,
-                    Path(folder),
-                    low,
-                    arrays.arrays,
-                )
-                measured = measure(cache, protocol, notes)
-                cache.forget()
-            label = protocol.name if low is None else f"{protocol.name}, a quarter blurry"
-            rows = [
-                record(m, name, role, label, test, digest, pictures.samples, settings)
-                for m in measured
-            ]
-            records += adjusted([row for row, _ in rows])
-            if role == "method":
-                notes += filter(None, [sample_size_note(row for row, _ in rows)])
-                records += [shuffled(row, null) for row, null in rows if null is not None]
-            tables += [per_image(m, name, label, test.ids, categories) for m in measured]
-    if not records:
-        raise CalcarineError(
-            "Nothing could be scored: " + (notes[0] if notes else "the protocols have no metrics.")
-        )
-    result = [table for table in tables if len(table)]
-    empty = pd.DataFrame(columns=["id", "method", "metric", "value", "category", "protocol"])
-    table = pd.concat(result, ignore_index=True) if result else empty
-    contents = dict(zip(test.ids, test.truth.digests, strict=True))
-    return Evaluation(records, table, list(dict.fromkeys(notes)), contents)
+    scored = []
+    for number, title in enumerate(scoring.titles):
+        if progress is not None:
+            progress(title)
+        scored.append(scoring.score(number))
+    return scoring.join(scored)
 
 
 def floors_of(
@@ -217,36 +156,6 @@ def floors_of(
             random_training_image(train, ids, seed=seed), "training images"
         ),
     }
-
-
-def _role(name: str) -> str:
-    return "ceiling" if name.startswith("ceiling") else "method"
-
-
-def _check(
-    test: TestSet,
-    methods: Mapping[str, ImageStack],
-    floors: Mapping[str, ImageStack],
-    blurry: ImageStack | None,
-) -> None:
-    n = len(test.truth)
-    if n < 2:
-        raise ShapeError(f"There are too few images to score ({n}); give at least 2.")
-    if len(test.ids) != n or len(set(test.ids)) < n:
-        raise ShapeError(
-            f"There are {len(test.ids)} ids for {n} images; give each image one unique id."
-        )
-    twice = sorted(set(methods) & set(floors))
-    if twice or not methods:
-        problem = f"{twice[0]!r} is both a method and a floor" if twice else "There is no method"
-        raise SettingError(f"{problem}; give each set of images a unique name.")
-    low = {} if blurry is None else {"blurry": blurry}
-    for name, pictures in {**methods, **floors, **low}.items():
-        if len(pictures) != n:
-            raise ShapeError(
-                f"There are {n} ground truths and {len(pictures)} images of {name!r}; give one "
-                "image for each ground truth."
-            )
 
 
 def score_folder(
