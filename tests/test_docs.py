@@ -204,6 +204,29 @@ def test_the_python_of_the_notebook_tutorial_runs(capsys):
     assert re.search(r"early: median ceiling \d+ %", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    ("page", "translation"),
+    [
+        ("README.md", "README.zh-CN.md"),
+        ("docs/first-run.md", "docs/zh/first-run.md"),
+        ("docs/notebook.md", "docs/zh/notebook.md"),
+    ],
+)
+def test_a_translation_has_the_same_code(page, translation):
+    """Comments may be translated."""
+    one, other = ROOT / page, ROOT / translation
+    assert commands(one) == commands(other)
+    assert blocks(one) == blocks(other)
+
+
+def blocks(page: Path) -> list[str]:
+    """Code blocks of a page without comments."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        re.sub(r" *#.*", "", block) for block in re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)
+    ]
+
+
 SCRIPTS = [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 
 
