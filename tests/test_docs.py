@@ -7,18 +7,26 @@ import importlib
 import itertools
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
-from pydantic import BaseModel
+import yaml
 
 from calcarine.cli.main import app
 from calcarine.experiment.config import Experiment
+from calcarine.experiment.settings_table import all_settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "zh").glob("*.md")),
+    *sorted(ROOT.glob("*.md")),
+]
 PAGES.remove(ROOT / "CHANGELOG.md")
+SETTINGS = {setting.key for setting in all_settings()}
+PHASES = ("pretrain", "guide", "finetune")
 DATASET_OPTIONS = ("datasets", "bottleneck")
 """Commands whose ``--set`` is not a setting of an experiment."""
 ENTRY_POINTS = {
@@ -70,6 +78,12 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def spans(page: Path) -> list[str]:
+    """Code spans of the text, without the blocks of code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+
+
 def wrong(words: list[str]) -> list[str]:
     """Parts of a command that calcarine does not know."""
     command = typer.main.get_command(app)
@@ -84,25 +98,89 @@ def wrong(words: list[str]) -> list[str]:
     unknown = [word for word in words if word.startswith("--") and word.split("=")[0] not in known]
     if path and path[0] not in DATASET_OPTIONS:
         values = [after for word, after in itertools.pairwise(words) if word == "--set"]
-        unknown += [value for value in values if not is_setting(value.split("=")[0].split("."))]
+        unknown += [value for value in values if not is_setting(value.split("=")[0])]
     return unknown
 
 
-def is_setting(names: list[str]) -> bool:
-    part: type[BaseModel] = Experiment
-    for place, name in enumerate(names):
-        if name not in part.model_fields:
-            return False
-        kind = part.model_fields[name].annotation
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return place == len(names) - 1 or "dict" in str(kind)
-        part = kind
-    return True
+def is_setting(name: str) -> bool:
+    """Whether a name is a setting, or an option in a setting; KEY stands for any."""
+    inside = name.startswith(("dataset.options.", "decoder.options."))
+    return inside or name == "KEY" or name in SETTINGS
+
+
+def is_group(name: str) -> bool:
+    """Whether a name is the beginning of names of settings."""
+    return any(key.replace("[]", "").startswith(f"{name}.") for key in SETTINGS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_in_a_page_has_options_and_settings_that_exist(page):
     assert [(" ".join(each), bad) for each in commands(page) if (bad := wrong(each))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_in_the_text_of_a_page_has_options_that_exist(page):
+    # "calcarine COMMAND" and "calcarine ..." stand for any command.
+    found = [span for span in spans(page) if re.match(r"calcarine [a-z]", span)]
+    assert [(each, bad) for each in found if (bad := wrong(shlex.split(each)[1:]))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_setting_in_the_text_of_a_page_exists(page):
+    """Such as `ridge.alpha_min` and `--set ridge.alpha_min=1`; PHASE is any phase of Vis-Dec."""
+    sections = "|".join(Experiment.model_fields)
+    pattern = re.compile(rf"(?:--set '?)?((?:{sections})(?:\.\w+)+)(?:=.*)?")
+    names = [match[1] for span in spans(page) if (match := pattern.fullmatch(span))]
+    names = [name.replace(".PHASE.", f".{phase}.") for name in names for phase in PHASES]
+    others = ("experiment.yaml", "encoding.html", "ridge.py", "features.5", "features.12")
+    unknown = {name for name in names if not is_setting(name) and not is_group(name)}
+    assert unknown <= set(others)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_of_an_experiment_in_a_page_has_settings_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"(?:^ {4}.*\n)+", text, re.M):
+        if block.lstrip().startswith("preset:"):
+            assert [key for key in keys(yaml.safe_load(block)) if not is_setting(key)] == []
+
+
+def keys(tree: dict, before: str = "") -> Iterator[str]:
+    """Names of all settings in a file of an experiment."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and name != "options":
+            yield from keys(value, f"{before}{name}.")
+        else:
+            yield before + name
+
+
+def filled_in(text: str) -> str:
+    """Write neighbouring gaps as one."""
+    return re.sub(r"\.{3}(?: ?\.{3})*", "...", text)
+
+
+def sentences() -> set[str]:
+    """Texts in the code, with ``...`` for what is filled in."""
+    found = set()
+    for path in (ROOT / "src" / "calcarine").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "..." for p in node.values]
+                found.add(filled_in("".join(parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def test_every_message_in_troubleshooting_is_one_of_the_code():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [
+        filled_in(" ".join(re.sub(r"^> ", "", block, flags=re.M).split()))
+        for block in re.findall(r"(?:^> .*\n)+", page, re.M)
+    ]
+    assert len(quoted) > 40
+    known = sentences()
+    assert [text for text in quoted if not any(text.rstrip(". ") in each for each in known)] == []
 
 
 def test_a_wrong_command_option_and_setting_would_be_found():
@@ -124,6 +202,29 @@ def test_the_python_of_the_notebook_tutorial_runs(capsys):
     page = (ROOT / "docs" / "notebook.md").read_text(encoding="utf-8")
     exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})
     assert re.search(r"early: median ceiling \d+ %", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("page", "translation"),
+    [
+        ("README.md", "README.zh-CN.md"),
+        ("docs/first-run.md", "docs/zh/first-run.md"),
+        ("docs/notebook.md", "docs/zh/notebook.md"),
+    ],
+)
+def test_a_translation_has_the_same_code(page, translation):
+    """Comments may be translated."""
+    one, other = ROOT / page, ROOT / translation
+    assert commands(one) == commands(other)
+    assert blocks(one) == blocks(other)
+
+
+def blocks(page: Path) -> list[str]:
+    """Code blocks of a page without comments."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        re.sub(r" *#.*", "", block) for block in re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)
+    ]
 
 
 SCRIPTS = [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]

@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -115,6 +116,12 @@ def test_a_folder_that_holds_something_is_not_filled_with_simulated_files(name, 
     with pytest.raises(CalcarineError, match="is not empty"):
         registry.write_fake_dataset(name, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_options_that_are_listed_can_be_given(name):
+    known = inspect.signature(registry.find_reader(name).load).parameters
+    assert {option for option, _ in datasets.dataset_info(name).options} <= set(known)
 
 
 def test_wrong_names_are_told():

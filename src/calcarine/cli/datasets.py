@@ -153,7 +153,7 @@ def prepare(
     subject: SubjectName = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Output folder; by default prepared in the data set's folder."),
+        typer.Option(help="Output folder; by default prepared (of hcp: npz) in DATA."),
     ] = None,
     workers: Annotated[
         int, typer.Option(help="Sessions that are processed at the same time.", min=1)

@@ -58,6 +58,10 @@ INFO = DatasetInfo(
     ),
     access="From bold5000.org, section Download: BOLD5000_GLMsingle_ROI_betas.zip of release 2 "
     "and BOLD5000_Stimuli.zip of release 1; unpack both into one folder.",
+    options=(
+        ("size", "side in pixels to which pictures are cropped and resized; 256 by default"),
+        ("zscore", "session (default), training, session-all or none"),
+    ),
 )
 
 

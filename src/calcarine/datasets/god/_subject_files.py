@@ -54,6 +54,14 @@ INFO = DatasetInfo(
         summary="Follow the licence stated on the page and cite Horikawa & Kamitani 2017 "
         "(Nature Communications 8:15037).",
     ),
+    options=(
+        ("form", "h5, npz, or auto (default): the first that is there"),
+        ("test", "perception (default) or imagery, under the test picture of its category"),
+        ("pictures", "folder or .npz of the pictures, if they are elsewhere; none: without"),
+        ("size", "side of the pictures in pixels; 256 by default for files"),
+        ("scale", "none (default), training, session, session-all or training-scalar"),
+        ("first_index", "0 or 1, if the files do not show where their indices begin"),
+    ),
 )
 
 

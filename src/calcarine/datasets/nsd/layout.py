@@ -97,7 +97,7 @@ INFO = DatasetInfo(
         "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
     ),
     access="Fill in the NSD Data Access Agreement, then the files can be downloaded without an "
-    "account; about 43 GB of betas a subject and 40 GB of pictures.",
+    "account; 29 to 44 GB of betas a subject and 40 GB of pictures.",
     terms=UsageTerms(
         title="NSD Data Access Agreement",
         url="https://cvnlab.slite.page/p/dC~rBTjqjb",
@@ -116,7 +116,7 @@ INFO = DatasetInfo(
             "how many from the first on, or a list; those on disk by default; 37 gives "
             "the paper's 982 test and 8,859 training pictures (24,980 trials)",
         ),
-        ("zscore", "session (default) or none"),
+        ("zscore", "session (default), training, session-all or none"),
         ("captions", "true: must be there; false: left out; where they are by default"),
         ("size", "side of the pictures in pixels; 425 as stored by default"),
     ),
