@@ -334,7 +334,8 @@ def banded_ridge_cv(
     >>> rng = np.random.default_rng(0)
     >>> motion, words = rng.normal(size=(60, 4)), rng.normal(size=(60, 6))
     >>> Y = motion @ rng.normal(size=(4, 2)) + rng.normal(size=(60, 2))
-    >>> result = banded_ridge_cv({"motion": motion, "words": words}, Y, alphas=[1.0, 10.0, 100.0])
+    >>> spaces = {"motion": motion, "words": words}
+    >>> result = banded_ridge_cv(spaces, Y, alphas=[0.1, 1.0, 10.0, 100.0])
     >>> result.names, result.gamma.shape
     (('motion', 'words'), (2, 2))
     """

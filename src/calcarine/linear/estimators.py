@@ -106,9 +106,9 @@ class RidgeCV(_LinearEstimator):
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(60, 5))
     >>> Y = X @ rng.normal(size=(5, 3)) + rng.normal(size=(60, 3))
-    >>> model = RidgeCV(alphas=[0.1, 1.0, 10.0], cv=3).fit(X, Y)
+    >>> model = RidgeCV(alphas=[0.1, 1.0, 10.0, 100.0], cv=3).fit(X, Y)
     >>> model
-    RidgeCV(alphas=[0.1, 1.0, 10.0], cv=3)
+    RidgeCV(alphas=[0.1, 1.0, 10.0, 100.0], cv=3)
     >>> model.coef_.shape, model.predict(X[:2]).shape
     ((3, 5), (2, 3))
     """
@@ -288,7 +288,7 @@ class BandedRidgeCV(_LinearEstimator):
     >>> X = rng.normal(size=(60, 5))
     >>> y = X[:, 0] + rng.normal(size=60)
     >>> space = ["motion", "motion", "words", "words", "words"]
-    >>> model = BandedRidgeCV(space, alphas=[1.0, 10.0, 100.0]).fit(X, y)
+    >>> model = BandedRidgeCV(space, alphas=np.logspace(-1, 6, 8)).fit(X, y)
     >>> model.space_names_.tolist(), model.predict(X[:2], split=True).shape
     (['motion', 'words'], (2, 2))
     """

@@ -209,7 +209,7 @@ def ridge_cv(
     >>> X = rng.normal(size=(60, 5))
     >>> Y = X @ rng.normal(size=(5, 3)) + rng.normal(size=(60, 3))
     >>> stimulus = np.arange(60) // 2  # two trials of each stimulus
-    >>> result = ridge_cv(X, Y, groups=stimulus, alphas=[0.1, 1.0, 10.0, 100.0])
+    >>> result = ridge_cv(X, Y, groups=stimulus, alphas=[0.01, 0.1, 1.0, 10.0, 100.0])
     >>> result.coef.shape, result.predict(X[:2]).shape
     ((5, 3), (2, 3))
     """

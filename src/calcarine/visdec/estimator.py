@@ -68,7 +68,7 @@ class VisDec(BaseEstimator):  # type: ignore[misc]
     Examples
     --------
     >>> import calcarine as ca
-    >>> brain = ca.load_dataset("simulated")
+    >>> brain = ca.load_dataset("simulated", n_train=60, n_test=10)
     >>> decoder = ca.VisDec().fit(brain)  # doctest: +SKIP
     >>> pictures = decoder.reconstruct(brain)  # doctest: +SKIP
     >>> decoder.save("my-visdec")  # doctest: +SKIP

@@ -219,8 +219,9 @@ def load_judge(name: str | Path, device: str | torch.device | None = None) -> Ju
 
     Examples
     --------
+    >>> from calcarine.evaluation.networks.judges import load_judge
     >>> load_judge("digits").labels[:3]
-    ('0', '1', '2')
+    ('zero', 'one', 'two')
     """
     target = resolve_device(device)
     weights = _weights_path(name)

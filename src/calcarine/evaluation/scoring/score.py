@@ -79,8 +79,9 @@ def score_arrays(
     >>> from calcarine.evaluation import score_arrays
     >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
     >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
-    >>> [row["value"] for row in result.records if row["metric"] == "pixel correlation"][0]
-    1.0
+    >>> record = next(row for row in result.records if row["metric"] == "pixel correlation")
+    >>> round(record["value"], 6), record["n"]
+    (1.0, 12)
     """
     pictures = from_array(truth, "ground truths")
     names = [str(i) for i in range(len(pictures))] if ids is None else [str(i) for i in ids]

@@ -152,11 +152,11 @@ def required_size(
 
     Examples
     --------
-    >>> enough(5, 2000, tests=24)
+    >>> required_size(5, 2000, tests=24)
     (6, 2000)
-    >>> enough(12, 100, tests=24)
+    >>> required_size(12, 100, tests=24)
     (12, 480)
-    >>> enough(5, 2000, tests=24, share=share_of_signs)
+    >>> required_size(5, 2000, tests=24, share=share_of_signs)
     (11, 2000)
     """
     required = alpha / tests
