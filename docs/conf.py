@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import calcarine
+from _site import gallery
 
 project = "calcarine"
 author = "The calcarine developers"
@@ -21,10 +22,11 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
     "_site.flowcharts",
     "_site.references",
 ]
-exclude_patterns = ["_build", "_site", "_static", "images"]
+exclude_patterns = ["_build", "_site", "_static", "images", *gallery.GALLERIES]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 nitpicky = True
 default_role = "py:obj"
@@ -45,6 +47,8 @@ numpydoc_xref_param_type = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .gp, .go"
+
+sphinx_gallery_conf = gallery.CONF
 
 html_theme = "pydata_sphinx_theme"
 html_title = "calcarine"
@@ -78,7 +82,8 @@ def _generate(app, config):
     from _site import api_pages, references, tables
     from _site.rst import Folder
 
-    folder = Folder(HERE / "generated")
+    ours = [*gallery.GALLERIES.values(), gallery.CONF["backreferences_dir"]]
+    folder = Folder(HERE / "generated", kept=[HERE / each for each in ours])
     defined = api_pages.write(folder)
     tables.write(folder)
     folder.remove_others()
