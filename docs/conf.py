@@ -8,8 +8,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import calcarine
 from _site import gallery
+
+import calcarine
 
 project = "calcarine"
 author = "The calcarine developers"

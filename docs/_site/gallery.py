@@ -11,7 +11,16 @@ import matplotlib.pyplot as plt
 GALLERIES = {"tutorials": "generated/tutorials"}
 """Folder of the pages that are built, by folder of scripts; a translation is one more entry."""
 
-ORDER = ("plot_takagi.py",)
+ORDER = (
+    "plot_takagi.py",
+    "plot_own_subject.py",
+    "plot_real_scores.py",
+    "plot_audit_folder.py",
+    "plot_embeddings.py",
+    "plot_encoding.py",
+    "plot_ridge.py",
+    "plot_extend.py",
+)
 """The scripts of every gallery, in the order in which a reader should meet them."""
 
 

@@ -3,8 +3,8 @@ Image embeddings and retrieval
 ==============================
 
 Instead of drawing a picture, you can look for it. This tutorial decodes the embedding of the seen
-picture and finds the picture in a *gallery* by its similarity to what was decoded. It shows why some
-pictures are found too often, and what the size of the gallery does to a score.
+picture and finds the picture in a *gallery* by its similarity to what was decoded. It shows why
+some pictures are found too often, and what the size of the gallery does to a score.
 
 .. note::
 
@@ -47,9 +47,9 @@ for name, values in targets.items():
 # Decode
 # ------
 #
-# ``ca.EmbeddingRegression`` fits ridge regressions from a region to any features of the stimuli. Give
-# each target a name, a region and an array with one row for each stimulus. Targets of one region
-# share one decomposition of its responses.
+# ``ca.EmbeddingRegression`` fits ridge regressions from a region to any features of the stimuli.
+# Give each target a name, a region and an array with one row for each stimulus. Targets of one
+# region share one decomposition of its responses.
 
 regions = {"tokens": "early", "z": "early", "c": "ventral"}
 decoder = ca.EmbeddingRegression(regions).fit(brain, split, targets)
@@ -59,9 +59,9 @@ decoded = decoder.predict(brain, split)
 # Retrieve
 # --------
 #
-# The gallery holds the pictures of all 280 stimuli, the seen ones among them. For each test stimulus,
-# order the gallery by similarity to the decoded embedding. The *rank* is the place of the seen
-# picture in this order; 1 is best.
+# The gallery holds the pictures of all 280 stimuli, the seen ones among them. For each test
+# stimulus, order the gallery by similarity to the decoded embedding. The *rank* is the place of the
+# seen picture in this order; 1 is best.
 #
 # Ridge regression shrinks its predictions towards the mean of the training stimuli. Similarity is
 # therefore measured between *directions from that mean*, which shrinking does not change: give it
@@ -91,8 +91,8 @@ pd.DataFrame(
 # Its chance level is 0.5 for a gallery of any size. Top-1 by chance is one over the size of the
 # gallery.
 #
-# In this simulation, voxels of ``ventral`` respond to what a picture shows, and captions say the same.
-# So c finds pictures more easily here than it does with measured data.
+# In this simulation, voxels of ``ventral`` respond to what a picture shows, and captions say the
+# same. So c finds pictures more easily here than it does with measured data.
 #
 # ``nearest`` has the pictures that come first. Look at those of the tokens:
 
@@ -104,8 +104,8 @@ for number in range(5):
 ca.show(shown, ["seen", "1st", "2nd", "3rd", "4th", "5th"], side=1.3)
 
 # %%
-# The pictures that come first have a similar layout and similar colours, also where the seen picture
-# is not the first one. The label of a row is the rank of the seen picture.
+# The pictures that come first have a similar layout and similar colours, also where the seen
+# picture is not the first one. The label of a row is the rank of the seen picture.
 #
 # Hubs
 # ----
@@ -122,9 +122,7 @@ ways = {
 }
 figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharex=True, sharey=True, layout="constrained")
 for axis, (name, options) in zip(axes, ways.items(), strict=True):
-    result = ca.retrieve(
-        decoded["z"], targets["z"], split.test, brain.stimuli.ids, k=10, **options
-    )
+    result = ca.retrieve(decoded["z"], targets["z"], split.test, brain.stimuli.ids, k=10, **options)
     times = Counter(picture for row in result.nearest for picture in row)
     counts = [times[picture] for picture in brain.stimuli.ids]
     axis.hist(counts, bins=np.arange(17) - 0.5)
@@ -135,10 +133,10 @@ axes[0].set_ylabel("pictures of the gallery")
 _ = figure.suptitle("Hubs (simulated brain, 40 decoded embeddings)")
 
 # %%
-# *Hubness* is the skewness of these counts: near 0 without hubs, large with them. CSLS (cross-domain
-# similarity local scaling) subtracts from each similarity how similar a picture is to the decoded
-# embeddings on the whole. It compares the decoded embeddings with one another, so the result for one
-# of them depends on the others. Say so if you use it.
+# *Hubness* is the skewness of these counts: near 0 without hubs, large with them. CSLS
+# (cross-domain similarity local scaling) subtracts from each similarity how similar a picture is to
+# the decoded embeddings on the whole. It compares the decoded embeddings with one another, so the
+# result for one of them depends on the others. Say so if you use it.
 #
 # The size of the gallery
 # -----------------------

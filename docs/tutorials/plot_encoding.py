@@ -19,8 +19,8 @@ with noisy responses.
 # --------------
 #
 # A *feature space* is an array with one row for each stimulus. Here are three: the latent z and the
-# text embedding c of the diffusion model (:doc:`plot_takagi` explains both), and one of our own, the
-# mean colour of the picture.
+# text embedding c of the diffusion model (:doc:`plot_takagi` explains both), and one of our own,
+# the mean colour of the picture.
 
 import tempfile
 
@@ -79,13 +79,15 @@ for place, space in enumerate(features):
     axis.bar(at, rows["r"], 0.25, yerr=error, capsize=3, label=space)
 axis.axhline(0, color="black", linewidth=0.8)
 axis.set_xticks(range(len(brain.rois)), list(brain.rois))
-axis.set(xlabel="region", ylabel="mean r over voxels", title="Prediction of regions (simulated brain)")
+axis.set(
+    xlabel="region", ylabel="mean r over voxels", title="Prediction of regions (simulated brain)"
+)
 _ = axis.legend()
 
 # %%
-# z predicts the early voxels best and c the ventral ones, as it should be in this simulation. c also
-# predicts early voxels, because captions name the background, and with it its colours. Voxels of
-# ``other`` respond to nothing, and what is left there is chance.
+# z predicts the early voxels best and c the ventral ones, as it should be in this simulation. c
+# also predicts early voxels, because captions name the background, and with it its colours. Voxels
+# of ``other`` respond to nothing, and what is left there is chance.
 #
 # Which voxels?
 # -------------
@@ -148,8 +150,8 @@ surface_figure(brain.voxels, best, "Best space", brain.simulated, names=tuple(pa
 # What only one space explains
 # ----------------------------
 #
-# z and c are correlated: a picture with water is blue below. The *unique variance* of a space is the
-# part of r2 that is lost without it, when both are fitted together, each with its own penalty.
+# z and c are correlated: a picture with water is blue below. The *unique variance* of a space is
+# the part of r2 that is lost without it, when both are fitted together, each with its own penalty.
 
 unique = unique_variance(
     means, {space: features[space] for space in pair}, brain.stimuli.ids, alone=pair
@@ -170,9 +172,10 @@ _ = axes[0].set_ylabel("r2 only by c")
 # Inside the U-Net
 # ----------------
 #
-# The same works for the layers of the network that removes the noise. ``extract_spaces`` knows names
-# such as ``unet:mid_block@0.8:middle``: the output of the middle block, from a latent with a noise
-# strength of 0.8, in the middle stage of the denoising. It keeps what it extracts in a folder.
+# The same works for the layers of the network that removes the noise. ``extract_spaces`` knows
+# names such as ``unet:mid_block@0.8:middle``: the output of the middle block, from a latent with a
+# noise strength of 0.8, in the middle stage of the denoising. It keeps what it extracts in a
+# folder.
 
 blocks = ["down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1"]
 names = [f"unet:{block}@0.8:middle" for block in blocks]
@@ -200,5 +203,6 @@ _ = axis.legend()
 # Read on
 # -------
 #
-# - :doc:`/encoding`: the analyses of Takagi & Nishimoto (2023), section 3.4, and how they were checked
+# - :doc:`/encoding`: the analyses of Takagi & Nishimoto (2023), section 3.4, and how they were
+#   checked
 # - :doc:`plot_ridge`: the regressions behind them

@@ -70,8 +70,8 @@ sets = {
 ca.show({"seen": seen[:8], **{name.split(": ")[-1]: made[:8] for name, made in sets.items()}})
 
 # %%
-# Now score all of them in the same way. ``ca.score`` returns one record for each metric, with a 95 %
-# interval over test pictures.
+# Now score all of them in the same way. ``ca.score`` returns one record for each metric, with a 95
+# % interval over test pictures.
 
 metrics = ["pixel correlation", "SSIM", "identification, pixels, fixed image"]
 rows = []
@@ -155,7 +155,8 @@ _ = axes[1].legend()
 # trial of the same picture is in training. The decoder can then learn the picture by heart.
 #
 # calcarine's own decoders refuse this. So plant the mistake by hand, with plain arrays and
-# ``ca.RidgeCV``. Both fits below are tested on the same trials: the last repeat of each test picture.
+# ``ca.RidgeCV``. Both fits below are tested on the same trials: the last repeat of each test
+# picture.
 
 shown = np.array(brain.trial_stimuli)
 repeat = brain.responses["repeat"].values
@@ -182,9 +183,9 @@ print(f"gain {gain.difference:.3f} [{gain.ci_low:.3f}, {gain.ci_high:.3f}], p = 
 ca.show({"seen": brain.stimuli.images(ids[:8]), **{k: v[:8] for k, v in made.items()}})
 
 # %%
-# The pictures look the same, but the score of the mistake is higher for nothing. The better a decoder
-# can learn single trials by heart, the larger is this gain; a deep network gains more than a linear
-# regression. Floors and a shuffled brain do not show the mistake.
+# The pictures look the same, but the score of the mistake is higher for nothing. The better a
+# decoder can learn single trials by heart, the larger is this gain; a deep network gains more than
+# a linear regression. Floors and a shuffled brain do not show the mistake.
 #
 # The audit
 # ---------
@@ -212,8 +213,8 @@ found.findings["split-leaks"]
 found
 
 # %%
-# ``inconclusive`` means that a check lacks its evidence. It does not mean that all is well. Nor does
-# ``passed``: it means that this check found nothing.
+# ``inconclusive`` means that a check lacks its evidence. It does not mean that all is well. Nor
+# does ``passed``: it means that this check found nothing.
 #
 # The second mistake: the best of several samples
 # -----------------------------------------------

@@ -76,8 +76,8 @@ _ = axes[1].set_title("penalties of the 1,024 targets")
 #
 # ``groups`` says which picture each trial showed. Without it, the three trials of a picture lie in
 # different folds. The fit then predicts a held-out trial from another trial of the *same* picture,
-# and the score of the cross-validation is too high. To see it, compare with single trials of the test
-# pictures, which no fit has seen:
+# and the score of the cross-validation is too high. To see it, compare with single trials of the
+# test pictures, which no fit has seen:
 
 wrong = ca.RidgeCV(cv=5).fit(X, Y)
 
@@ -104,11 +104,12 @@ pd.DataFrame(
 ).T.round(3)
 
 # %%
-# With groups, cross-validation promises what new pictures keep, up to the noise of a small test set.
-# Without groups it promises more, and it prefers smaller penalties.
+# With groups, cross-validation promises what new pictures keep, up to the noise of a small test
+# set. Without groups it promises more, and it prefers smaller penalties.
 #
-# The means of three trials have less noise, so they are predicted better, and they are best predicted
-# with a smaller penalty than single trials. If your test responses are means, you can fit means too.
+# The means of three trials have less noise, so they are predicted better, and they are best
+# predicted with a smaller penalty than single trials. If your test responses are means, you can fit
+# means too.
 #
 # Which ``cv``?
 # -------------
@@ -147,7 +148,8 @@ pd.DataFrame(rows).T.round(3)
 
 # %%
 # ``gcv`` ignores groups. It treats the repeats of a picture as independent and chooses smaller
-# penalties, like the fit without groups above. Average the repeats first, and it has no such problem.
+# penalties, like the fit without groups above. Average the repeats first, and it has no such
+# problem.
 #
 # The same answer as scikit-learn
 # -------------------------------
@@ -214,8 +216,8 @@ print(f"r2 on test pictures: {r2_score(Y_test, result.predict(X_test)):.3f}")
 
 # %%
 # If even the weights are too large for the disk, and predictions are all that you need,
-# ``iter_ridge_cv`` yields the fit of one block of targets after the other. The decomposition of X is
-# computed once.
+# ``iter_ridge_cv`` yields the fit of one block of targets after the other. The decomposition of X
+# is computed once.
 
 predicted = np.empty_like(Y_test)
 for columns, block in iter_ridge_cv(X, Y, groups=groups, block_size=256):

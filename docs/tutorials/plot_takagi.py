@@ -2,8 +2,8 @@
 Takagi & Nishimoto step by step
 ===============================
 
-This tutorial reconstructs pictures from the responses of a simulated brain. It follows the method of
-Takagi & Nishimoto (CVPR 2023) one step at a time.
+This tutorial reconstructs pictures from the responses of a simulated brain. It follows the method
+of Takagi & Nishimoto (CVPR 2023) one step at a time.
 
 The method predicts two descriptions of a picture by linear regression. From the early visual cortex
 it predicts a *latent*: a small array from which a neural network can draw the picture. From the
@@ -26,7 +26,6 @@ regression.
 # to fit the decoders, and 20 test pictures, to reconstruct.
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 import calcarine as ca
 
@@ -37,8 +36,8 @@ brain
 # ``early`` and ``ventral`` are regions of interest: sets of voxels. Voxels of ``early`` respond to
 # the light in a small part of the picture. Voxels of ``ventral`` respond to what the picture shows.
 #
-# A *split* says which pictures train and which test. Nothing that is fitted may see the responses to
-# test pictures.
+# A *split* says which pictures train and which test. Nothing that is fitted may see the responses
+# to test pictures.
 
 split = brain.split()
 seen = brain.stimuli.images(split.test)
@@ -111,8 +110,8 @@ for strength in strengths:
 ca.show(mixed, ["gives z", "gives c", *(f"strength {strength}" for strength in strengths)])
 
 # %%
-# Layout and colours come from z, as long as the strength is low. The kind of object comes from c, as
-# soon as it is high. Takagi & Nishimoto use a strength of 0.8, which is the default of
+# Layout and colours come from z, as long as the strength is low. The kind of object comes from c,
+# as soon as it is high. Takagi & Nishimoto use a strength of 0.8, which is the default of
 # :class:`~calcarine.decoding.Reconstructor`.
 #
 # The third argument of ``from_z_c`` names the stimuli. The noise of a picture is drawn from the
@@ -171,8 +170,8 @@ ca.show({"seen": seen[:8], **{f"ceiling {name}": made[:8] for name, made in ceil
 # As a score, take *two-way identification*. For each test picture, compare its reconstruction and
 # the reconstruction of another test picture with it. The score is how often its own reconstruction
 # is more similar, over all pairs; chance is 0.5. What "similar" means is a choice. Here it is the
-# correlation of pixels, or of the last layer of a small network that recognises the objects of these
-# pictures (``brain.judge`` names it).
+# correlation of pixels, or of the last layer of a small network that recognises the objects of
+# these pictures (``brain.judge`` names it).
 
 metrics = {
     "pixels": "identification, pixels, fixed image",
@@ -211,9 +210,9 @@ _ = axes[1].legend(
 
 # %%
 # The bars are 95 % bootstrap intervals over test pictures. They say how much the score would vary
-# with other pictures of the same kind, not with other people. Where the intervals of a method and of
-# its ceiling overlap, it is the generator that limits the score, and a better decoder would hardly
-# help. Where the ceiling is far above, the decoder or the signal of the brain is the limit.
+# with other pictures of the same kind, not with other people. Where the intervals of a method and
+# of its ceiling overlap, it is the generator that limits the score, and a better decoder would
+# hardly help. Where the ceiling is far above, the decoder or the signal of the brain is the limit.
 #
 # Read on
 # -------
