@@ -24,18 +24,19 @@ ORDER = (
 """The scripts of every gallery, in the order in which a reader should meet them."""
 
 
+def place(file: str) -> int:
+    """Return the place of a script in `ORDER`, to sort galleries by."""
+    return ORDER.index(Path(file).name)
+
+
 class Order:
-    """Sort key: the place of a script in `ORDER`."""
+    """The same for the scripts of a folder."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def __call__(self, file: str) -> int:
-        return ORDER.index(Path(file).name)
-
-    def __repr__(self) -> str:
-        # Sphinx compares the text of settings to see whether they changed.
-        return "Order"
+        return place(file)
 
 
 def figures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
@@ -78,6 +79,7 @@ CONF = {
     "examples_dirs": list(GALLERIES),
     "gallery_dirs": list(GALLERIES.values()),
     "within_subsection_order": "_site.gallery.Order",
+    "minigallery_sort_order": "_site.gallery.place",
     "abort_on_example_error": True,
     "image_scrapers": ("matplotlib", "_site.gallery.figures"),
     "image_srcset": ["2x"],

@@ -2,9 +2,10 @@
 Image embeddings and retrieval
 ==============================
 
-Instead of drawing a picture, you can look for it. This tutorial decodes the embedding of the seen
-picture and finds the picture in a *gallery* by its similarity to what was decoded. It shows why
-some pictures are found too often, and what the size of the gallery does to a score.
+Instead of drawing a picture, you can look for it. This tutorial decodes the
+embedding of the seen picture and finds the picture in a *gallery* by its similarity
+to what was decoded. It shows why some pictures are found too often, and what the
+size of the gallery does to a score.
 
 .. note::
 
@@ -16,10 +17,11 @@ some pictures are found too often, and what the size of the gallery does to a sc
 # Embeddings
 # ----------
 #
-# An *embedding* is an array that a network computes from a picture or a text, such that similar
-# pictures have similar arrays. Take three of them: the *tokens* of a vision model, which divides a
-# picture into patches and turns each patch into a vector; and the latent z and the text embedding c
-# of a diffusion model, as in :doc:`plot_takagi`.
+# An *embedding* is an array that a network computes from a picture or a text, such
+# that similar pictures have similar arrays. Take three of them: the *tokens* of a
+# vision model, which divides a picture into patches and turns each patch into a
+# vector; and the latent z and the text embedding c of a diffusion model, as in
+# :doc:`plot_takagi`.
 
 from collections import Counter
 
@@ -41,15 +43,17 @@ targets = {
     "c": diffusion.embed_captions(brain.stimuli.captions()),
 }
 for name, values in targets.items():
-    print(f"{name}: {values.shape[0]} stimuli, each {' x '.join(map(str, values.shape[1:]))}")
+    print(
+        f"{name}: {values.shape[0]} stimuli, each {' x '.join(map(str, values.shape[1:]))}"
+    )
 
 # %%
 # Decode
 # ------
 #
-# ``ca.EmbeddingRegression`` fits ridge regressions from a region to any features of the stimuli.
-# Give each target a name, a region and an array with one row for each stimulus. Targets of one
-# region share one decomposition of its responses.
+# ``ca.EmbeddingRegression`` fits ridge regressions from a region to any features of
+# the stimuli. Give each target a name, a region and an array with one row for each
+# stimulus. Targets of one region share one decomposition of its responses.
 
 regions = {"tokens": "early", "z": "early", "c": "ventral"}
 decoder = ca.EmbeddingRegression(regions).fit(brain, split, targets)
@@ -59,18 +63,22 @@ decoded = decoder.predict(brain, split)
 # Retrieve
 # --------
 #
-# The gallery holds the pictures of all 280 stimuli, the seen ones among them. For each test
-# stimulus, order the gallery by similarity to the decoded embedding. The *rank* is the place of the
-# seen picture in this order; 1 is best.
+# The gallery holds the pictures of all 280 stimuli, the seen ones among them. For
+# each test stimulus, order the gallery by similarity to the decoded embedding. The
+# *rank* is the place of the seen picture in this order; 1 is best.
 #
-# Ridge regression shrinks its predictions towards the mean of the training stimuli. Similarity is
-# therefore measured between *directions from that mean*, which shrinking does not change: give it
-# as ``mean``.
+# Ridge regression shrinks its predictions towards the mean of the training stimuli.
+# Similarity is therefore measured between *directions from that mean*, which
+# shrinking does not change: give it as ``mean``.
 
 training = brain.stimuli.rows(split.train)
 found = {
     name: ca.retrieve(
-        decoded[name], values, split.test, brain.stimuli.ids, mean=values[training].mean(0)
+        decoded[name],
+        values,
+        split.test,
+        brain.stimuli.ids,
+        mean=values[training].mean(0),
     )
     for name, values in targets.items()
 }
@@ -87,12 +95,13 @@ pd.DataFrame(
 ).T.round(2)
 
 # %%
-# The *rank percentile* is the share of the other pictures that are less similar than the seen one.
-# Its chance level is 0.5 for a gallery of any size. Top-1 by chance is one over the size of the
-# gallery.
+# The *rank percentile* is the share of the other pictures that are less similar
+# than the seen one. Its chance level is 0.5 for a gallery of any size. Top-1 by
+# chance is one over the size of the gallery.
 #
-# In this simulation, voxels of ``ventral`` respond to what a picture shows, and captions say the
-# same. So c finds pictures more easily here than it does with measured data.
+# In this simulation, voxels of ``ventral`` respond to what a picture shows, and
+# captions say the same. So c finds pictures more easily here than it does with
+# measured data.
 #
 # ``nearest`` has the pictures that come first. Look at those of the tokens:
 
@@ -104,15 +113,16 @@ for number in range(5):
 ca.show(shown, ["seen", "1st", "2nd", "3rd", "4th", "5th"], side=1.3)
 
 # %%
-# The pictures that come first have a similar layout and similar colours, also where the seen
-# picture is not the first one. The label of a row is the rank of the seen picture.
+# The pictures that come first have a similar layout and similar colours, also where
+# the seen picture is not the first one. The label of a row is the rank of the seen
+# picture.
 #
 # Hubs
 # ----
 #
-# A *hub* is a picture that is similar to almost everything. If directions are not measured from the
-# mean, pictures near the mean become hubs. Count how often each picture is among the ten nearest to
-# the decoded z:
+# A *hub* is a picture that is similar to almost everything. If directions are not
+# measured from the mean, pictures near the mean become hubs. Count how often each
+# picture is among the ten nearest to the decoded z:
 
 mean = targets["z"][training].mean(0)
 ways = {
@@ -120,9 +130,13 @@ ways = {
     "with mean": {"mean": mean},
     "with mean and CSLS": {"mean": mean, "hubs": "csls"},
 }
-figure, axes = plt.subplots(1, 3, figsize=(10, 3), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 3, figsize=(10, 3), sharex=True, sharey=True, layout="constrained"
+)
 for axis, (name, options) in zip(axes, ways.items(), strict=True):
-    result = ca.retrieve(decoded["z"], targets["z"], split.test, brain.stimuli.ids, k=10, **options)
+    result = ca.retrieve(
+        decoded["z"], targets["z"], split.test, brain.stimuli.ids, k=10, **options
+    )
     times = Counter(picture for row in result.nearest for picture in row)
     counts = [times[picture] for picture in brain.stimuli.ids]
     axis.hist(counts, bins=np.arange(17) - 0.5)
@@ -133,20 +147,28 @@ axes[0].set_ylabel("pictures of the gallery")
 _ = figure.suptitle("Hubs (simulated brain, 40 decoded embeddings)")
 
 # %%
-# *Hubness* is the skewness of these counts: near 0 without hubs, large with them. CSLS
-# (cross-domain similarity local scaling) subtracts from each similarity how similar a picture is to
-# the decoded embeddings on the whole. It compares the decoded embeddings with one another, so the
-# result for one of them depends on the others. Say so if you use it.
+# *Hubness* is the skewness of these counts: near 0 without hubs, large with them.
+# CSLS (cross-domain similarity local scaling) subtracts from each similarity how
+# similar a picture is to the decoded embeddings on the whole. It compares the
+# decoded embeddings with one another, so the result for one of them depends on the
+# others. Say so if you use it.
 #
 # The size of the gallery
 # -----------------------
 #
-# A larger gallery holds more pictures that may come first. Add new pictures that nobody has seen:
+# A larger gallery holds more pictures that may come first. Add new pictures that
+# nobody has seen:
 
 new = ca.StimulusSet.from_scenes(seed=1, indices=range(1000))
-gallery = np.concatenate([targets["tokens"], vision.features(new.images(), "-1", "tokens")])
+gallery = np.concatenate(
+    [targets["tokens"], vision.features(new.images(), "-1", "tokens")]
+)
 ids = [*brain.stimuli.ids, *new.ids]
-test_first = [*brain.stimuli.rows(split.test), *training, *range(len(brain.stimuli), len(ids))]
+test_first = [
+    *brain.stimuli.rows(split.test),
+    *training,
+    *range(len(brain.stimuli), len(ids)),
+]
 
 sizes = [40, 80, 160, 320, 640, 1280]
 top, percentile = [], []
@@ -165,7 +187,9 @@ for size in sizes:
 figure, axis = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
 axis.semilogx(sizes, percentile, "o-", label="rank percentile (chance 0.5)")
 axis.semilogx(sizes, top, "o-", label="top-1")
-axis.semilogx(sizes, 1 / np.array(sizes), "--", color="0.5", label="top-1 by chance")
+axis.semilogx(
+    sizes, 1 / np.array(sizes), "--", color="0.5", label="top-1 by chance"
+)
 axis.set(xlabel="pictures in the gallery", ylabel="score", ylim=(0, 1.05))
 axis.set_xticks(sizes, [str(size) for size in sizes])
 axis.minorticks_off()
@@ -173,9 +197,9 @@ axis.set_title("Tokens decoded from a simulated brain")
 _ = axis.legend()
 
 # %%
-# Top-1 falls with the size of the gallery, and the rank percentile hardly changes. Report the size
-# with every score. A gallery with the seen picture in it makes retrieval an easier task than
-# reconstruction: the answer is already there.
+# Top-1 falls with the size of the gallery, and the rank percentile hardly changes.
+# Report the size with every score. A gallery with the seen picture in it makes
+# retrieval an easier task than reconstruction: the answer is already there.
 #
 # Read on
 # -------

@@ -2,9 +2,10 @@
 Add a data set, a metric, a decoder or a model
 ==============================================
 
-calcarine finds data sets, metrics, protocols, decoders, generators and audit checks by their names.
-You can add your own. Afterwards, everything works with them: runs, scores with intervals and
-floors, the audit and the command line. This tutorial adds one of each in a few lines.
+calcarine finds data sets, metrics, protocols, decoders, generators and audit checks
+by their names. You can add your own. Afterwards, everything works with them: runs,
+scores with intervals and floors, the audit and the command line. This tutorial adds
+one of each in a few lines.
 
 .. note::
 
@@ -15,9 +16,10 @@ floors, the audit and the command line. This tutorial adds one of each in a few 
 # A data set
 # ----------
 #
-# A reader of a data set is a module or a class with two things: ``INFO``, which says what is known
-# before loading, and ``load``, which returns a ``BrainDataset``. This one makes up a subject who
-# sees gratings of eight orientations, each voxel with a preferred one.
+# A reader of a data set is a module or a class with two things: ``INFO``, which
+# says what is known before loading, and ``load``, which returns a ``BrainDataset``.
+# This one makes up a subject who sees gratings of eight orientations, each voxel
+# with a preferred one.
 
 import json
 from dataclasses import dataclass
@@ -49,13 +51,23 @@ class Gratings:
         angle = np.repeat(np.arange(8) * np.pi / 8, 20) + rng.uniform(0, 0.3, 160)
         y, x = np.mgrid[:64, :64]
         waves = [np.sin((x * np.cos(a) + y * np.sin(a)) / 3) for a in angle]
-        pictures = np.repeat(np.uint8(127 + 120 * np.stack(waves))[..., None], 3, axis=-1)
+        pictures = np.repeat(
+            np.uint8(127 + 120 * np.stack(waves))[..., None], 3, axis=-1
+        )
         ids = [f"grating-{number:03d}" for number in range(160)]
         preferred = rng.uniform(0, np.pi, 300)
         signal = np.cos(2 * (angle[:, None] - preferred))
-        betas = np.concatenate([signal, signal]) + noise * rng.standard_normal((320, 300))
+        betas = np.concatenate([signal, signal]) + noise * rng.standard_normal(
+            (320, 300)
+        )
         return ca.BrainDataset.from_arrays(
-            betas, [*ids, *ids], pictures, image_ids=ids, test=24, name="gratings", simulated=True
+            betas,
+            [*ids, *ids],
+            pictures,
+            image_ids=ids,
+            test=24,
+            name="gratings",
+            simulated=True,
         )
 
 
@@ -66,12 +78,19 @@ ca.load_dataset("gratings", noise=0.5)
 # A metric and a protocol
 # -----------------------
 #
-# A metric compares pictures. Its method ``measure`` gets a *cache*, from which it asks for the
-# pixels or for features of a network, and returns a score for each pair of a seen picture (row) and
-# a reconstruction (column). The interval, the shuffled brain and p follow from this matrix. Here
-# the score is how similar the histograms of brightness are.
+# A metric compares pictures. Its method ``measure`` gets a *cache*, from which it
+# asks for the pixels or for features of a network, and returns a score for each
+# pair of a seen picture (row) and a reconstruction (column). The interval, the
+# shuffled brain and p follow from this matrix. Here the score is how similar the
+# histograms of brightness are.
 
-from calcarine.evaluation import Metric, Preprocessing, Protocol, register_metric, register_protocol
+from calcarine.evaluation import (
+    Metric,
+    Preprocessing,
+    Protocol,
+    register_metric,
+    register_protocol,
+)
 
 
 @register_metric
@@ -80,15 +99,21 @@ class Brightness(Metric):
     def measure(self, cache, sample):
         counts = []
         for side, number in (("truth", 0), ("recon", sample)):
-            pixels = cache.features(side, number, "", Preprocessing("pil", "truth"), "pixels")
-            counts.append(np.stack([np.histogram(row, 10, (0, 1))[0] / row.size for row in pixels]))
+            pixels = cache.features(
+                side, number, "", Preprocessing("pil", "truth"), "pixels"
+            )
+            counts.append(
+                np.stack(
+                    [np.histogram(row, 10, (0, 1))[0] / row.size for row in pixels]
+                )
+            )
         truth, recon = counts
         return 1 - np.abs(truth[:, None] - recon[None]).sum(2) / 2
 
 
 # %%
-# A protocol is a list of metrics with a name, a source and the choices that others make
-# differently:
+# A protocol is a list of metrics with a name, a source and the choices that others
+# make differently:
 
 
 @register_protocol
@@ -99,7 +124,12 @@ class BrightnessProtocol(Protocol):
     details = "ten bins, pixels at the size of the seen pictures"
 
     def metrics(self):
-        return (Brightness("histogram overlap", "Overlap of the histograms of all pixels, 0 to 1"),)
+        return (
+            Brightness(
+                "histogram overlap",
+                "Overlap of the histograms of all pixels, 0 to 1",
+            ),
+        )
 
 
 brain = ca.load_dataset("simulated", n_train=240, n_test=30)
@@ -123,8 +153,9 @@ for row in scores.records:
 # A decoder
 # ---------
 #
-# A decoder of z and c has four methods: ``fit``, ``predict``, ``save`` and ``load``. This one needs
-# no regression. It averages z and c of the training pictures with the most similar responses.
+# A decoder of z and c has four methods: ``fit``, ``predict``, ``save`` and
+# ``load``. This one needs no regression. It averages z and c of the training
+# pictures with the most similar responses.
 
 from calcarine.decoding import make_decoder, register_decoder
 
@@ -153,8 +184,12 @@ class Neighbours:
         return predicted
 
     def save(self, folder):
-        arrays = {f"responses_{name}": values for name, values in self.responses_.items()}
-        arrays |= {f"values_{name}": values for name, values in self.values_.items()}
+        arrays = {
+            f"responses_{name}": values for name, values in self.responses_.items()
+        }
+        arrays |= {
+            f"values_{name}": values for name, values in self.values_.items()
+        }
         np.savez(Path(folder) / "neighbours.npz", **arrays)
         (Path(folder) / "rois.json").write_text(json.dumps([self.rois_, self.k]))
 
@@ -170,8 +205,9 @@ class Neighbours:
 
 
 # %%
-# Compare it with ridge regression. ``make_decoder`` makes both by their names. In a run, the
-# setting ``decoder.name=neighbours`` chooses it, and ``decoder.options`` gives its arguments.
+# Compare it with ridge regression. ``make_decoder`` makes both by their names. In a
+# run, the setting ``decoder.name=neighbours`` chooses it, and ``decoder.options``
+# gives its arguments.
 
 model = ca.LatentDiffusion.from_pretrained("mini")
 z = model.encode(brain.stimuli)
@@ -182,7 +218,9 @@ for name in ("ridge", "neighbours"):
     made = model.decode(decoder.predict(brain, split)["z"])
     pictures[name] = made[:8]
     table = ca.score(made, seen, ids=split.test, judge=None).per_image
-    correlations[name] = table["value"][table["metric"] == "pixel correlation"].to_numpy()
+    correlations[name] = table["value"][
+        table["metric"] == "pixel correlation"
+    ].to_numpy()
 ca.show(pictures)
 
 # %%
@@ -200,9 +238,10 @@ _ = axis.set_title("Test pictures (simulated brain)")
 # A generator
 # -----------
 #
-# A generator is a function that loads a diffusion model: a ``LatentDiffusion``, from any source
-# that you can load, or a class of your own that is a ``ConditionalDiffusion``. Register it under a
-# name, and the setting ``generation.model`` takes the name. This one is the bundled model with its
+# A generator is a function that loads a diffusion model: a ``LatentDiffusion``,
+# from any source that you can load, or a class of your own that is a
+# ``ConditionalDiffusion``. Register it under a name, and the setting
+# ``generation.model`` takes the name. This one is the bundled model with its
 # guidance rescaled; yours would load other weights.
 
 from calcarine.diffusion import load_model, register_generator
@@ -215,7 +254,11 @@ def load_rescaled(device, dtype):
     return model
 
 
-texts = ["a red balloon in a green field", "a blue car at night", "a white cat on a beach"]
+texts = [
+    "a red balloon in a green field",
+    "a blue car at night",
+    "a white cat on a beach",
+]
 drawn = {}
 for name in ("mini", "mini-rescaled"):
     generator = load_model(name)
@@ -227,7 +270,8 @@ ca.show(drawn, texts, side=2)
 # A check of the audit
 # --------------------
 #
-# A check asks one question and returns a ``Finding`` with a verdict, a sentence and numbers:
+# A check asks one question and returns a ``Finding`` with a verdict, a sentence and
+# numbers:
 
 from calcarine.audit import AuditInputs, Check, Finding, PictureSet, register_check
 
@@ -241,11 +285,17 @@ class EnoughStimuli(Check):
 
     def run(self, inputs):
         verdict = "passed" if len(inputs) >= 50 else "suspicious"
-        return Finding(verdict, f"There are {len(inputs)} test stimuli.", {"stimuli": len(inputs)})
+        return Finding(
+            verdict,
+            f"There are {len(inputs)} test stimuli.",
+            {"stimuli": len(inputs)},
+        )
 
 
 inputs = AuditInputs(
-    "direct ridge", PictureSet.of(split.test, direct), PictureSet.of(split.test, seen)
+    "direct ridge",
+    PictureSet.of(split.test, direct),
+    PictureSet.of(split.test, seen),
 )
 ca.audit(inputs, only=["enough-stimuli"])
 
@@ -253,9 +303,9 @@ ca.audit(inputs, only=["enough-stimuli"])
 # In a package
 # ------------
 #
-# What you register in a script exists in this script only. In a package, name the objects as *entry
-# points* in ``pyproject.toml``. Wherever the package is installed, Python and the command line then
-# know them:
+# What you register in a script exists in this script only. In a package, name the
+# objects as *entry points* in ``pyproject.toml``. Wherever the package is
+# installed, Python and the command line then know them:
 #
 # .. code-block:: toml
 #
@@ -265,8 +315,9 @@ ca.audit(inputs, only=["enough-stimuli"])
 #    [project.entry-points."calcarine.decoders"]
 #    neighbours = "mylab.decoders:Neighbours"
 #
-# The groups are ``calcarine.datasets``, ``calcarine.metrics``, ``calcarine.protocols``,
-# ``calcarine.decoders``, ``calcarine.generators`` and ``calcarine.audit_checks``.
+# The groups are ``calcarine.datasets``, ``calcarine.metrics``,
+# ``calcarine.protocols``, ``calcarine.decoders``, ``calcarine.generators`` and
+# ``calcarine.audit_checks``.
 #
 # Read on
 # -------

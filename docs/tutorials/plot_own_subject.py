@@ -2,10 +2,11 @@
 A subject of your own, from arrays to a report
 ==============================================
 
-You have responses in an array, a list of what was shown, and the pictures. This tutorial makes a
-data set of them, checks it, and runs a whole experiment with scores, an audit and a report. It uses
-the two ways to bring your own data: arrays in memory, to explore; and files with a short
-description, for an experiment that you can repeat.
+You have responses in an array, a list of what was shown, and the pictures. This
+tutorial makes a data set of them, checks it, and runs a whole experiment with
+scores, an audit and a report. It uses the two ways to bring your own data: arrays
+in memory, to explore; and files with a short description, for an experiment that
+you can repeat.
 
 .. note::
 
@@ -16,8 +17,9 @@ description, for an experiment that you can repeat.
 # What you need
 # -------------
 #
-# - **betas**: one row for each trial, one column for each voxel, in order of presentation. They
-#   come from a general linear model of the time series, such as GLMsingle;
+# - **betas**: one row for each trial, one column for each voxel, in order of
+#   presentation. They come from a general linear model of the time series, such as
+#   GLMsingle;
 # - **shown**: the id of the picture of each trial;
 # - **pictures**: an array for each id;
 # - optionally **regions**, the **session** of each trial, and **captions**.
@@ -34,7 +36,9 @@ from PIL import Image
 import calcarine as ca
 from calcarine.errors import CalcarineError
 
-lab = ca.load_dataset("simulated", n_train=140, n_test=14, n_early=500, n_ventral=500, n_other=100)
+lab = ca.load_dataset(
+    "simulated", n_train=140, n_test=14, n_early=500, n_ventral=500, n_other=100
+)
 betas = lab.responses.values
 shown = list(lab.trial_stimuli)
 sessions = lab.sessions
@@ -42,15 +46,17 @@ pictures = dict(zip(lab.stimuli.ids, lab.stimuli.images(), strict=True))
 captions = dict(zip(lab.stimuli.ids, lab.stimuli.captions(), strict=True))
 regions = {name: lab.rois[name] for name in ("early", "ventral")}
 
-print(f"betas {betas.shape}, {len(pictures)} pictures, {len(set(sessions))} sessions")
+print(
+    f"betas {betas.shape}, {len(pictures)} pictures, {len(set(sessions))} sessions"
+)
 
 # %%
 # Arrays in memory
 # ----------------
 #
-# ``test`` says which pictures test: a list of ids, as here, or a share such as 0.1. All repeats of
-# a picture are on the same side. ``zscore="session"`` scales each session with its training trials
-# only.
+# ``test`` says which pictures test: a list of ids, as here, or a share such as 0.1.
+# All repeats of a picture are on the same side. ``zscore="session"`` scales each
+# session with its training trials only.
 
 test = [stimulus for stimulus in lab.stimuli.ids if stimulus in lab.split().test]
 brain = ca.BrainDataset.from_arrays(
@@ -69,8 +75,8 @@ brain = ca.BrainDataset.from_arrays(
 brain
 
 # %%
-# Everything is checked: shapes, ids, missing values, and that no picture is on both sides. An error
-# says in one sentence what does not fit:
+# Everything is checked: shapes, ids, missing values, and that no picture is on both
+# sides. An error says in one sentence what does not fit:
 
 try:
     ca.BrainDataset.from_arrays(betas, shown[:-1], pictures, test=test)
@@ -81,9 +87,10 @@ except CalcarineError as error:
 # Is there a signal?
 # ------------------
 #
-# Before you decode, look whether the responses repeat. ``describe_signal`` estimates the noise
-# ceiling of each region from the repeats of the training pictures: the share of the variance of the
-# averaged responses that the picture explains at most.
+# Before you decode, look whether the responses repeat. ``describe_signal``
+# estimates the noise ceiling of each region from the repeats of the training
+# pictures: the share of the variance of the averaged responses that the picture
+# explains at most.
 
 from calcarine.quality import describe_signal, estimate_reliability
 
@@ -95,7 +102,9 @@ for line in str(describe_signal(brain)).splitlines():
 ceiling = estimate_reliability(brain)
 figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
 for name, inside in brain.rois.items():
-    axis.hist(ceiling.values[inside], bins=np.arange(0, 101, 5), alpha=0.6, label=name)
+    axis.hist(
+        ceiling.values[inside], bins=np.arange(0, 101, 5), alpha=0.6, label=name
+    )
 axis.set(xlabel="noise ceiling (percent of variance)", ylabel="voxels")
 axis.set_title("How reliable are the voxels? (simulated)")
 _ = axis.legend()
@@ -106,23 +115,30 @@ _ = axis.legend()
 # Files and a description
 # -----------------------
 #
-# An experiment reads files, so that it can be repeated and resumed. Save the arrays, put the
-# pictures into a folder, and describe both in a few lines. calcarine also reads NIfTI, GIFTI, HDF5
-# and MATLAB files, and the output of fMRIPrep; see :doc:`/own-data`.
+# An experiment reads files, so that it can be repeated and resumed. Save the
+# arrays, put the pictures into a folder, and describe both in a few lines.
+# calcarine also reads NIfTI, GIFTI, HDF5 and MATLAB files, and the output of
+# fMRIPrep; see :doc:`/own-data`.
 
 folder = Path(tempfile.mkdtemp()) / "mylab"
 (folder / "stimuli").mkdir(parents=True)
 
 np.save(folder / "betas.npy", betas)
-pd.DataFrame({"stimulus": shown, "session": sessions}).to_csv(folder / "trials.csv", index=False)
+pd.DataFrame({"stimulus": shown, "session": sessions}).to_csv(
+    folder / "trials.csv", index=False
+)
 for name, mask in regions.items():
     np.save(folder / f"{name}.npy", mask)
 for stimulus, picture in pictures.items():
     Image.fromarray(picture).save(folder / "stimuli" / f"{stimulus}.png")
 rows = [(stimulus, text) for stimulus, texts in captions.items() for text in texts]
-pd.DataFrame(rows, columns=["id", "caption"]).to_csv(folder / "captions.csv", index=False)
+pd.DataFrame(rows, columns=["id", "caption"]).to_csv(
+    folder / "captions.csv", index=False
+)
 (folder / "shared.txt").write_text("\n".join(test))
-(folder / "SIMULATED.txt").write_text("These files are simulated.")  # leave this out for yours
+(folder / "SIMULATED.txt").write_text(
+    "These files are simulated."
+)  # leave this out for yours
 
 description = """\
 name: mylab
@@ -137,7 +153,8 @@ test: shared.txt
 _ = (folder / "calcarine.yaml").write_text(description)
 
 # %%
-# Check the files. On the command line this is ``calcarine datasets check FOLDER --name own``.
+# Check the files. On the command line this is ``calcarine datasets check FOLDER
+# --name own``.
 
 from calcarine.datasets import check_dataset
 
@@ -152,9 +169,10 @@ pd.DataFrame(
 # Run the experiment
 # ------------------
 #
-# A *preset* has settings to start from. ``takagi`` decodes z and c (:doc:`plot_takagi` explains
-# them), makes pictures with the bundled model, scores and audits them, and writes a report. The
-# settings below only make it short: one sample of each picture, and few denoising steps.
+# A *preset* has settings to start from. ``takagi`` decodes z and c
+# (:doc:`plot_takagi` explains them), makes pictures with the bundled model, scores
+# and audits them, and writes a report. The settings below only make it short: one
+# sample of each picture, and few denoising steps.
 
 from calcarine.experiment import load_experiment
 
@@ -170,11 +188,16 @@ experiment = load_experiment(
     ],
 )
 run = ca.run_experiment(experiment, folder.parent / "run")
-print(sorted(path.name for path in run.path.iterdir() if not path.name.startswith(".")))
+print(
+    sorted(
+        path.name for path in run.path.iterdir() if not path.name.startswith(".")
+    )
+)
 
 # %%
-# Open ``report.html`` in a browser. The same call again resumes an interrupted run, and a changed
-# setting repeats only the stages that depend on it. On the command line:
+# Open ``report.html`` in a browser. The same call again resumes an interrupted run,
+# and a changed setting repeats only the stages that depend on it. On the command
+# line:
 #
 # .. code-block:: console
 #
@@ -191,20 +214,27 @@ for line in headline_scores(run.path):
     print(textwrap.fill(line, 90, subsequent_indent="    "))
 
 # %%
-# Each score has an interval, its chance level, the strongest *floor* (the score of pictures that
-# need no reconstruction) and the *ceiling* (pictures from the true z and c). With so few test
-# pictures, hardly any difference from a floor is significant, and the verdicts say so.
+# Each score has an interval, its chance level, the strongest *floor* (the score of
+# pictures that need no reconstruction) and the *ceiling* (pictures from the true z
+# and c). With so few test pictures, hardly any difference from a floor is
+# significant, and the verdicts say so.
 #
 # As a figure:
 
 record = read_run(run.path)
 metric = "identification, pixels, fixed image"
-scores = [score for score in record.scores if score.metric == metric and score.role != "floor"]
+scores = [
+    score
+    for score in record.scores
+    if score.metric == metric and score.role != "floor"
+]
 
 # sphinx_gallery_thumbnail_number = 2
 
 figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
-for place, score in enumerate(sorted(scores, key=lambda score: (score.role, score.method))):
+for place, score in enumerate(
+    sorted(scores, key=lambda score: (score.role, score.method))
+):
     colour = "0.6" if score.role == "ceiling" else "C0"
     axis.plot([score.ci_low, score.ci_high], [place, place], color=colour)
     axis.plot(score.value, place, "o", color=colour)
@@ -221,7 +251,9 @@ seen = brain.stimuli.images(test[:8])
 rows = {"seen": seen}
 for method in ("z", "z_c"):
     files = record.index[record.index["method"] == method].set_index("id")["file"]
-    rows[method] = np.stack([np.asarray(Image.open(run.path / files[name])) for name in test[:8]])
+    rows[method] = np.stack(
+        [np.asarray(Image.open(run.path / files[name])) for name in test[:8]]
+    )
 ca.show(rows)
 
 # %%

@@ -2,10 +2,10 @@
 Ridge regression at scale
 =========================
 
-Decoders and encoding models in this field are ridge regressions with thousands of targets.
-This tutorial shows what is special about them: a penalty for each target, repeats that must stay in
-one fold, the choice of ``cv``, and data that do not fit into memory. It also compares the results
-with those of scikit-learn.
+Decoders and encoding models in this field are ridge regressions with thousands of
+targets. This tutorial shows what is special about them: a penalty for each target,
+repeats that must stay in one fold, the choice of ``cv``, and data that do not fit
+into memory. It also compares the results with those of scikit-learn.
 
 .. note::
 
@@ -16,8 +16,9 @@ with those of scikit-learn.
 # The data
 # --------
 #
-# The rows of X are trials, its columns are voxels of the early visual cortex. The rows of Y are the
-# latents of the pictures that were shown, 1,024 values each. Every picture was shown three times.
+# The rows of X are trials, its columns are voxels of the early visual cortex. The
+# rows of Y are the latents of the pictures that were shown, 1,024 values each.
+# Every picture was shown three times.
 
 import tempfile
 from pathlib import Path
@@ -49,14 +50,17 @@ print(f"X {X.shape}, Y {Y.shape}, {len(set(groups))} pictures")
 # A penalty for each target
 # -------------------------
 #
-# Ridge regression minimises the squared error plus a penalty *alpha* times the sum of squared
-# weights. A large alpha is right for a target that can hardly be predicted, and a small one for a
-# target that can be predicted well. ``ca.RidgeCV`` is a scikit-learn estimator that chooses alpha
-# for each target by cross-validation. The decomposition of X is shared by all targets, so a
-# thousand of them cost little more than one.
+# Ridge regression minimises the squared error plus a penalty *alpha* times the sum
+# of squared weights. A large alpha is right for a target that can hardly be
+# predicted, and a small one for a target that can be predicted well. ``ca.RidgeCV``
+# is a scikit-learn estimator that chooses alpha for each target by
+# cross-validation. The decomposition of X is shared by all targets, so a thousand
+# of them cost little more than one.
 
 ridge = ca.RidgeCV(cv=5).fit(X, Y, groups=groups)
-print(f"{len(ridge.alphas_)} penalties tried, from {ridge.alphas_[0]:g} to {ridge.alphas_[-1]:g}")
+print(
+    f"{len(ridge.alphas_)} penalties tried, from {ridge.alphas_[0]:g} to {ridge.alphas_[-1]:g}"
+)
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 axes[0].semilogx(ridge.alphas_, ridge.cv_curve_, "o-")
@@ -68,16 +72,17 @@ axes[1].set(xlabel="chosen alpha", ylabel="number of targets")
 _ = axes[1].set_title("penalties of the 1,024 targets")
 
 # %%
-# Check that few targets chose the smallest or the largest penalty. If more than 5 % of the
-# predictable targets do, the fit warns, and you should widen ``alphas``.
+# Check that few targets chose the smallest or the largest penalty. If more than 5 %
+# of the predictable targets do, the fit warns, and you should widen ``alphas``.
 #
 # Repeats stay in one fold
 # ------------------------
 #
-# ``groups`` says which picture each trial showed. Without it, the three trials of a picture lie in
-# different folds. The fit then predicts a held-out trial from another trial of the *same* picture,
-# and the score of the cross-validation is too high. To see it, compare with single trials of the
-# test pictures, which no fit has seen:
+# ``groups`` says which picture each trial showed. Without it, the three trials of a
+# picture lie in different folds. The fit then predicts a held-out trial from
+# another trial of the *same* picture, and the score of the cross-validation is too
+# high. To see it, compare with single trials of the test pictures, which no fit has
+# seen:
 
 wrong = ca.RidgeCV(cv=5).fit(X, Y)
 
@@ -104,27 +109,29 @@ pd.DataFrame(
 ).T.round(3)
 
 # %%
-# With groups, cross-validation promises what new pictures keep, up to the noise of a small test
-# set. Without groups it promises more, and it prefers smaller penalties.
+# With groups, cross-validation promises what new pictures keep, up to the noise of
+# a small test set. Without groups it promises more, and it prefers smaller
+# penalties.
 #
-# The means of three trials have less noise, so they are predicted better, and they are best
-# predicted with a smaller penalty than single trials. If your test responses are means, you can fit
-# means too.
+# The means of three trials have less noise, so they are predicted better, and they
+# are best predicted with a smaller penalty than single trials. If your test
+# responses are means, you can fit means too.
 #
 # Which ``cv``?
 # -------------
 #
-# =========== =================================================== ==================================
-# ``cv``      how penalties are compared                          use it
-# =========== =================================================== ==================================
-# ``5``       five folds over groups, exactly                     by default
-# ``"logo"``  one group is left out at a time, exactly            with few stimuli
-# ``"gcv"``   a formula that approximates leaving out one row     for speed, if no stimulus repeats
-# splitter    any splitter of scikit-learn, such as GroupKFold    to use the same folds elsewhere
-# ``"fixed"`` not at all: ``alphas`` are used as they are         with penalties that you know
-# =========== =================================================== ==================================
+# =========== ============================================ ================================
+# ``cv``      how penalties are compared                   use it
+# =========== ============================================ ================================
+# ``5``       five folds over groups, exactly              by default
+# ``"logo"``  one group is left out at a time, exactly     with few stimuli
+# ``"gcv"``   a formula that approximates leaving out rows for speed, if no stimulus repeats
+# splitter    any splitter of scikit-learn                 to use the same folds elsewhere
+# ``"fixed"`` not at all: ``alphas`` are used as they are  with penalties that you know
+# =========== ============================================ ================================
 #
-# ``search="local"`` does not try all penalties but only those around the best one of each target.
+# ``search="local"`` does not try all penalties but only those around the best one
+# of each target.
 
 choices = {
     "5 folds": ca.RidgeCV(cv=5),
@@ -147,34 +154,43 @@ for name, model in choices.items():
 pd.DataFrame(rows).T.round(3)
 
 # %%
-# ``gcv`` ignores groups. It treats the repeats of a picture as independent and chooses smaller
-# penalties, like the fit without groups above. Average the repeats first, and it has no such
-# problem.
+# ``gcv`` ignores groups. It treats the repeats of a picture as independent and
+# chooses smaller penalties, like the fit without groups above. Average the repeats
+# first, and it has no such problem.
 #
 # The same answer as scikit-learn
 # -------------------------------
 #
-# For one given penalty, compare with ``sklearn.linear_model.Ridge``. ``ca.RidgeCV`` divides each
-# column by its standard deviation, so scikit-learn needs a scaler. Both then give the same
-# predictions, up to rounding:
+# For one given penalty, compare with ``sklearn.linear_model.Ridge``. ``ca.RidgeCV``
+# divides each column by its standard deviation, so scikit-learn needs a scaler.
+# Both then give the same predictions, up to rounding:
 
-ours = ca.RidgeCV(alphas=[1000.0], cv="fixed").fit(X.astype(float), Y).predict(X_test)
+ours = (
+    ca.RidgeCV(alphas=[1000.0], cv="fixed").fit(X.astype(float), Y).predict(X_test)
+)
 scaler = StandardScaler().fit(X.astype(float))
-theirs = sklearn.linear_model.Ridge(1000.0).fit(scaler.transform(X.astype(float)), Y)
+theirs = sklearn.linear_model.Ridge(1000.0).fit(
+    scaler.transform(X.astype(float)), Y
+)
 difference = np.abs(ours - theirs.predict(scaler.transform(X_test))).max()
 print(f"largest difference: {difference:.1e}")
 
 # %%
-# ``sklearn.linear_model.RidgeCV`` leaves out one row at a time and knows no groups. To compare the
-# *chosen* penalties, average the trials of each picture, so that a row is a group:
+# ``sklearn.linear_model.RidgeCV`` leaves out one row at a time and knows no groups.
+# To compare the *chosen* penalties, average the trials of each picture, so that a
+# row is a group:
 
 order, rows = np.unique(groups, return_inverse=True)
-X_mean = np.stack([X[rows == row].mean(0) for row in range(len(order))]).astype(float)
+X_mean = np.stack([X[rows == row].mean(0) for row in range(len(order))]).astype(
+    float
+)
 Y_mean = latents[brain.stimuli.rows(list(order))].reshape(len(order), -1)
 X_mean = StandardScaler().fit_transform(X_mean)
 alphas = np.logspace(-2, 6, 17)
 
-theirs = sklearn.linear_model.RidgeCV(alphas, alpha_per_target=True).fit(X_mean, Y_mean)
+theirs = sklearn.linear_model.RidgeCV(alphas, alpha_per_target=True).fit(
+    X_mean, Y_mean
+)
 ours = ca.RidgeCV(alphas, cv="logo", standardize=False).fit(X_mean, Y_mean)
 print(f"targets with the same penalty: {(ours.alpha_ == theirs.alpha_).mean():.1%}")
 
@@ -182,20 +198,25 @@ print(f"targets with the same penalty: {(ours.alpha_ == theirs.alpha_).mean():.1
 # More data than memory
 # ---------------------
 #
-# The function ``ridge_cv`` does the same work with more options. X and Y may lie on disk, as memory
-# maps, HDF5 or zarr, and are read in blocks. Three options matter for large data:
+# The function ``ridge_cv`` does the same work with more options. X and Y may lie on
+# disk, as memory maps, HDF5 or zarr, and are read in blocks. Three options matter
+# for large data:
 #
-# - ``target_rows`` gives the row of Y of each trial. Y then has one row for each *picture*, and
-#   repeats are kept together without ``groups``.
-# - ``out`` is a folder. The weights are written there block by block, and an interrupted fit
-#   resumes.
-# - ``memory`` limits the bytes that the fit takes in addition to X, Y and the result.
+# - ``target_rows`` gives the row of Y of each trial. Y then has one row for each
+#   *picture*, and repeats are kept together without ``groups``.
+# - ``out`` is a folder. The weights are written there block by block, and an
+#   interrupted fit resumes.
+# - ``memory`` limits the bytes that the fit takes in addition to X, Y and the
+#   result.
 
 from calcarine.linear import iter_ridge_cv, ridge_cv
 
 folder = Path(tempfile.mkdtemp())
 pictures = sorted(set(train.stimulus_ids))
-np.save(folder / "targets.npy", latents[brain.stimuli.rows(pictures)].reshape(len(pictures), -1))
+np.save(
+    folder / "targets.npy",
+    latents[brain.stimuli.rows(pictures)].reshape(len(pictures), -1),
+)
 targets = np.load(folder / "targets.npy", mmap_mode="r")
 
 result = ridge_cv(
@@ -215,9 +236,9 @@ print(type(result.coef).__name__, result.coef.shape)
 print(f"r2 on test pictures: {r2_score(Y_test, result.predict(X_test)):.3f}")
 
 # %%
-# If even the weights are too large for the disk, and predictions are all that you need,
-# ``iter_ridge_cv`` yields the fit of one block of targets after the other. The decomposition of X
-# is computed once.
+# If even the weights are too large for the disk, and predictions are all that you
+# need, ``iter_ridge_cv`` yields the fit of one block of targets after the other.
+# The decomposition of X is computed once.
 
 predicted = np.empty_like(Y_test)
 for columns, block in iter_ridge_cv(X, Y, groups=groups, block_size=256):
@@ -228,9 +249,9 @@ for columns, block in iter_ridge_cv(X, Y, groups=groups, block_size=256):
 # More data than one computer
 # ---------------------------
 #
-# ``ridge_cv`` takes the client of a Dask cluster. Each worker solves some blocks of targets; if a
-# worker is lost, another one takes its blocks, and the result does not change. It needs
-# ``pip install 'calcarine[cluster]'``.
+# ``ridge_cv`` takes the client of a Dask cluster. Each worker solves some blocks of
+# targets; if a worker is lost, another one takes its blocks, and the result does
+# not change. It needs ``pip install 'calcarine[cluster]'``.
 #
 # .. code-block:: python
 #
@@ -244,5 +265,6 @@ for columns, block in iter_ridge_cv(X, Y, groups=groups, block_size=256):
 # Read on
 # -------
 #
-# - :doc:`/ridge`: time and memory measured against himalaya and scikit-learn, delays, banded ridge
+# - :doc:`/ridge`: time and memory measured against himalaya and scikit-learn,
+#   delays, banded ridge
 # - :doc:`/which-one`: which of the ridge regressions you need
