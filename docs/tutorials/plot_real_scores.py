@@ -36,7 +36,7 @@ from calcarine.evaluation import (
     training_mean,
 )
 
-brain = ca.load_dataset("simulated", n_train=300, n_test=40)
+brain = ca.load_dataset("simulated", n_train=240, n_test=30)
 split = brain.split()
 seen = brain.stimuli.images(split.test)
 training = brain.stimuli.images(split.train)
@@ -311,6 +311,10 @@ inputs = AuditInputs(
 ca.audit(inputs, only=["best-of-samples"]).findings["best-of-samples"]
 
 # %%
+# ``suspicious`` means that a finding needs an explanation: a rule that looks at
+# nothing but brain activity may also prefer good samples, and that is valid. If
+# almost every choice agrees with the seen picture, the verdict is ``failed``.
+#
 # Read on
 # -------
 #
