@@ -40,7 +40,7 @@ MINIMUM := $(addprefix tests/, \
 test-minimum: .venv-minimum/installed
 	.venv-minimum/$(SCRIPTS)/python -m pytest -n 2 --dist loadfile -o filterwarnings=default $(MINIMUM)
 
-CODE := src tests scripts docs/conf.py docs/_site
+CODE := src tests scripts docs/conf.py docs/_site docs/tutorials
 
 check: .venv/test-installed
 	$(BIN)/ruff check $(CODE)

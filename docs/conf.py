@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+# What tutorials print then does not depend on the number of cores, and a busy machine with few
+# cores loses no time with threads that wait for each other. Before the libraries are imported.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+from _site import gallery
 
 import calcarine
 
@@ -21,10 +28,11 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
     "_site.flowcharts",
     "_site.references",
 ]
-exclude_patterns = ["_build", "_site", "_static", "images"]
+exclude_patterns = ["_build", "_site", "_static", "images", *gallery.GALLERIES]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 nitpicky = True
 default_role = "py:obj"
@@ -45,6 +53,8 @@ numpydoc_xref_param_type = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .gp, .go"
+
+sphinx_gallery_conf = gallery.CONF
 
 html_theme = "pydata_sphinx_theme"
 html_title = "calcarine"
@@ -78,7 +88,8 @@ def _generate(app, config):
     from _site import api_pages, references, tables
     from _site.rst import Folder
 
-    folder = Folder(HERE / "generated")
+    ours = [*gallery.GALLERIES.values(), gallery.CONF["backreferences_dir"]]
+    folder = Folder(HERE / "generated", kept=[HERE / each for each in ours])
     defined = api_pages.write(folder)
     tables.write(folder)
     folder.remove_others()

@@ -20,7 +20,7 @@ from _site import charts, public_names  # noqa: E402
 FROZEN = (ROOT / "tests" / "public_names.txt").read_text().splitlines()
 MADE = {
     f"generated/{name}" for name in ("api/index", "commands", "settings", "datasets", "protocols")
-}
+} | {"generated/tutorials/index"}
 
 
 def test_every_public_name_has_a_page():

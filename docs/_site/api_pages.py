@@ -130,6 +130,10 @@ def _page(full: str, value: Any) -> str:
         parts.append(f".. autofunction:: {full}{_own_signature(value)}\n")
     else:
         parts.append(_constant(full, value))
+    names = dict.fromkeys([full, front])
+    parts.append(
+        f".. minigallery:: {' '.join(names)}\n   :add-heading: Tutorials\n   :heading-level: -\n"
+    )
     return "\n".join(parts)
 
 

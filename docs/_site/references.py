@@ -14,6 +14,7 @@ from sphinx.domains.python import ObjectEntry
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
+from _site.gallery import GALLERIES
 from _site.public_names import home, public_names
 
 _DEFINED: dict[str, str] = {}
@@ -153,7 +154,8 @@ def _names_in(text: str, docname: str) -> list[str]:
     if front is not None:
         return [f"calcarine.{front[1]}"]
     # In docstrings, names in code are those of parameters as well.
-    return [] if docname.startswith("generated/") else _candidates(text)
+    made = docname.startswith("generated/") and not docname.startswith(tuple(GALLERIES.values()))
+    return [] if made else _candidates(text)
 
 
 _PYTHON = re.compile(r"^(import|from) \w", re.MULTILINE)

@@ -43,10 +43,14 @@ def table(
 
 
 class Folder:
-    """A folder of generated files: unchanged ones keep their time, old ones are removed."""
+    """A folder of generated files: unchanged ones keep their time, old ones are removed.
 
-    def __init__(self, path: Path) -> None:
+    Folders in ``kept`` belong to another program.
+    """
+
+    def __init__(self, path: Path, kept: Iterable[Path] = ()) -> None:
         self.path = path
+        self.kept = set(kept)
         self.written: set[Path] = set()
 
     def write(self, name: str, text: str) -> None:
@@ -60,5 +64,5 @@ class Folder:
     def remove_others(self) -> None:
         """Remove files that were not written this time."""
         for file in self.path.rglob("*"):
-            if file.is_file() and file not in self.written:
+            if file.is_file() and file not in self.written and self.kept.isdisjoint(file.parents):
                 file.unlink()
