@@ -41,7 +41,7 @@ def targets(folder, pixels):
     np.save(folder / "layout.npy", pixels)
     return (
         f"embeddings.targets=[{{name: layout, space: 'file:{folder / 'layout.npy'}', roi: early}}, "
-        "{name: z, space: z, roi: early}, {name: text, space: c, roi: ventral}]"
+        "{name: z, space: z, roi: early}, {name: text, space: c, roi: ventral, rescale: variance}]"
     )
 
 
@@ -78,6 +78,8 @@ def test_scores_are_those_of_decoder_and_retrieval_by_hand(run):
         assert score["rank percentile"] == pytest.approx(found.rank_percentile)
         assert score["ci_low"] <= found.rank_percentile <= score["ci_high"]
         assert score["backward top-1"] == found.top(1, backward=True)
+    loaded = EmbeddingRegression.load(done.path / "retrieval" / "decoders" / split.name)
+    assert set(loaded.rescaling_) == {"text"}
     assert {(s["target"], s["roi"]) for s in scores} == {
         ("layout", "early"),
         ("z", "early"),
@@ -193,7 +195,11 @@ def test_its_cost_is_planned(run):
     done, _, _ = run
     cost = stage_cost("retrieve", Workspace(RunDirectory(done.path)))
     # Those of one region are fitted together.
-    assert [what for what, _, _ in cost.fits] == ["decoder of layout and z", "decoder of text"]
+    assert [what for what, _, _ in cost.fits] == [
+        "decoder of layout and z",
+        "decoder of text",
+        "held-out predictions of text",
+    ]
     assert not cost.parts and not cost.unknown
 
 

@@ -13,13 +13,16 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator
 
 from calcarine.brain import BrainDataset, Split
 from calcarine.decoding._fitted import check_fitted
+from calcarine.decoding.rescaling import RESCALINGS, Rescaling, fit_rescalings
 from calcarine.decoding.ridge_fits import TargetSummary, fit_together
-from calcarine.errors import DamagedFileError, SettingError, ShapeError
-from calcarine.files import read_json, write_text
+from calcarine.errors import DamagedFileError, SettingError, ShapeError, did_you_mean
+from calcarine.files import atomic_write, read_json, write_text
 from calcarine.linear import RidgeCV
 from calcarine.linear import load as load_ridge
 from calcarine.linear import save as save_ridge
@@ -28,6 +31,7 @@ __all__ = ["RegionDecoders"]
 
 Array = NDArray[Any]
 
+_RESCALING = ".rescaling.safetensors"  # a name of a target has no dot
 _NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 _TAKEN = ("decoded", "latents", "targets")  # files next to those of the targets
 
@@ -47,6 +51,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
     ridge_: dict[str, RidgeCV]
     shape_: dict[str, tuple[int, ...]]
     summary_: dict[str, TargetSummary]
+    rescaling_: dict[str, Rescaling]
 
     @classmethod
     @abstractmethod
@@ -59,7 +64,15 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         split: str | Split | None,
         targets: Mapping[str, Array],
         rois: Mapping[str, str],
+        rescale: Mapping[str, str] | None = None,
     ) -> Self:
+        rescale = {name: kind for name, kind in (rescale or {}).items() if kind != "none"}
+        for name, kind in rescale.items():
+            if kind not in RESCALINGS:
+                raise SettingError(
+                    f"rescale of {name} is '{kind}'; choose one of {', '.join(RESCALINGS)}."
+                    f"{did_you_mean(kind, RESCALINGS)}"
+                )
         wrong = [name for name in targets if not _NAME.fullmatch(name) or name in _TAKEN]
         if wrong:
             raise SettingError(
@@ -78,17 +91,32 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         self.rois_ = dict(rois)
         self.shape_ = {name: tuple(values.shape[1:]) for name, values in targets.items()}
         fitted: dict[str, tuple[RidgeCV, TargetSummary]] = {}
+        self.rescaling_ = {}
         for roi in dict.fromkeys(rois.values()):
+            responses = dataset.train(split, roi)
+            own = {name: np.asarray(targets[name][:]) for name in targets if rois[name] == roi}
             fitted |= fit_together(
-                dataset.train(split, roi),
+                responses,
                 ids,
-                {name: np.asarray(targets[name][:]) for name in targets if rois[name] == roi},
+                own,
                 self.alphas,
                 self.n_folds,
                 self.intercept,
                 self.grouped,
                 self.device,
             )
+            rescaled = {name: values for name, values in own.items() if name in rescale}
+            if rescaled:
+                self.rescaling_ |= fit_rescalings(
+                    responses,
+                    ids,
+                    rescaled,
+                    {name: fitted[name][0] for name in rescaled},
+                    rescale,
+                    self.n_folds,
+                    self.intercept,
+                    self.device,
+                )
         self.ridge_ = {name: fitted[name][0] for name in targets}
         self.summary_ = {name: fitted[name][1] for name in targets}
         return self
@@ -134,6 +162,8 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         if np.ndim(responses) == 1:
             return np.asarray(self.predict_target(name, np.asarray(responses)[None])[0])
         flat = self.ridge_[name].predict(responses)
+        if name in self.rescaling_:
+            flat = self.rescaling_[name](flat)
         shape = (len(responses), *self.shape_[name])
         return np.asarray(flat.reshape(shape).astype(np.float32))
 
@@ -153,7 +183,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         check_fitted(self, "ridge_")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        about = {}
+        about: dict[str, dict[str, Any]] = {}
         for name, ridge in self.ridge_.items():
             save_ridge(ridge, folder / name)
             about[name] = {
@@ -161,6 +191,10 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
                 "shape": list(self.shape_[name]),
                 "summary": asdict(self.summary_[name]),
             }
+            if name in self.rescaling_:
+                about[name]["rescaling"] = True
+                with atomic_write(folder / f"{name}{_RESCALING}") as partial:
+                    save_file(self.rescaling_[name].tensors(), partial)
         write_text(folder / self._file, json.dumps(about, indent=2))
 
     @classmethod
@@ -184,6 +218,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
                 raise ValueError("a target is named like a path")
             self = cls._with_rois(rois)
             self.rois_, self.shape_, self.summary_ = rois, {}, {}
+            rescaled = [name for name in rois if about[name].get("rescaling")]
             for name in rois:
                 self.shape_[name] = tuple(int(side) for side in about[name]["shape"])
                 self.summary_[name] = TargetSummary(**about[name]["summary"])
@@ -192,6 +227,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
                 f"{folder} holds no decoder: {cls._file} is missing or damaged; fit it again."
             ) from error
         self.ridge_ = {name: self._load_ridge(folder, name) for name in rois}
+        self.rescaling_ = {name: self._load_rescaling(folder, name) for name in rescaled}
         return self
 
     def _load_ridge(self, folder: Path, name: str) -> RidgeCV:
@@ -207,3 +243,20 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
                 "shape of its weights; fit it again."
             )
         return ridge
+
+    def _load_rescaling(self, folder: Path, name: str) -> Rescaling:
+        file = folder / f"{name}{_RESCALING}"
+        try:
+            rescaling = Rescaling(**load_file(file))
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
+            raise DamagedFileError(
+                f"{file} is missing or damaged; fit the decoder again."
+            ) from error
+        width = math.prod(self.shape_[name])
+        if any(
+            len(each) != width for each in (rescaling.predicted_mean, *rescaling.components[:1])
+        ):
+            raise DamagedFileError(
+                f"{file} holds a rescaling of another width than {name}; fit the decoder again."
+            )
+        return rescaling

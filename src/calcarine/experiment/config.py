@@ -346,6 +346,11 @@ class TargetConfig(_Section):
         pattern=r"^(z|c|(hf|net|file):.+)$",
     )
     roi: str = Field("all", description=f"Region that predicts it: {_REGION}.")
+    rescale: Literal["none", "norm", "variance", "components", "posterior"] = Field(
+        "none",
+        description="How predictions are brought back to scale, learned from held-out training "
+        "stimuli: docs/embeddings.md.",
+    )
 
     @field_validator("space")
     @classmethod

@@ -83,7 +83,9 @@ def _decoded(
         return {target.name: stored[target.name] for target in work.config.embeddings.targets}
     shutil.rmtree(folder, ignore_errors=True)
     rois = {target.name: target.roi for target in work.config.embeddings.targets}
-    decoder = EmbeddingRegression(rois, **work.ridge_options).fit(work.dataset, split, features)
+    rescale = {target.name: target.rescale for target in work.config.embeddings.targets}
+    decoder = EmbeddingRegression(rois, **work.ridge_options, rescale=rescale)
+    decoder.fit(work.dataset, split, features)
     decoded = decoder.predict(work.dataset, split)
     decoder.save(folder)
     with atomic_write(file) as partial:

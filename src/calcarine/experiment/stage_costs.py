@@ -316,6 +316,15 @@ def _retrieve_cost(work: Workspace) -> StageCost:
         for roi, names in by_region.items()
         for total in [sum(widths[name] for name in names)]
     ]
+    # Without the choice of penalties: at most as much as the fit.
+    fits += [
+        (f"held-out predictions of {' and '.join(names)}", 1, _decoder(work, split, roi, total))
+        for split in work.splits
+        for roi, own in by_region.items()
+        for names in [[t.name for t in targets if t.name in own and t.rescale != "none"]]
+        for total in [sum(widths[name] for name in names)]
+        if names
+    ]
     voxels = max(int(work.dataset.roi_mask(t.roi).sum()) for t in targets)
     disk = _FLOAT * voxels * sum(widths.values()) * len(work.splits)
     arrays = 2 * _FLOAT * len(stimuli) * sum(widths.values())
