@@ -21,6 +21,7 @@ from calcarine.features import FeatureStore, extract_spaces
 from calcarine.features.spaces import SpaceName
 from calcarine.features.store import ExtractMany, FeatureSpace, Shape
 from calcarine.linear.costs import RidgeCost, banded_ridge_cost, ridge_cost
+from calcarine.stimuli.picture_folders import picture_files
 
 if TYPE_CHECKING:
     from calcarine.brain import Split
@@ -329,6 +330,10 @@ def _retrieve_cost(work: Workspace) -> StageCost:
     disk = _FLOAT * voxels * sum(widths.values()) * len(work.splits)
     arrays = 2 * _FLOAT * len(stimuli) * sum(widths.values())
     unknown = tuple(f"features and decoder of {t.name}" for t in targets if t.name not in widths)
+    unknown += tuple(
+        f"features of {len(picture_files(folder)):,} pictures in {folder}"
+        for folder in work.config.embeddings.folders
+    )
     return StageCost(found.parts, tuple(fits), arrays, disk, found.stored, unknown)
 
 
