@@ -68,7 +68,9 @@ def test_scores_are_those_of_decoder_and_retrieval_by_hand(run):
     np.testing.assert_allclose(stored["layout"], decoded, atol=1e-4 * scale)
     mean = pixels[brain.stimuli.rows(split.train)].mean(0)
     table = pd.read_parquet(done.path / "retrieval" / "stimuli.parquet")
-    scores = json.loads((done.path / "retrieval" / "summary.json").read_text())["scores"]
+    summary = json.loads((done.path / "retrieval" / "summary.json").read_text())
+    scores, layout = summary["scores"], summary["features"]["layout"]
+    assert layout["shape"] == [8, 8, 3] and len(layout["content"]) == 64
     for gallery, ids in (("test", split.test), ("all", brain.stimuli.ids)):
         found = ca.retrieve(
             stored["layout"], pixels[brain.stimuli.rows(ids)], split.test, ids, mean=mean

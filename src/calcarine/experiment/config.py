@@ -382,7 +382,7 @@ class TargetConfig(_Section):
     )
     space: str = Field(
         description="Feature space: hf:MODEL:LAYER:POOL, net:NETWORK:LAYER, z, c, or your own "
-        "array as file:PATH (.npy or .npz, a row for each stimulus).",
+        "array as file:PATH (.npy, .npz or .parquet, a row for each stimulus).",
         pattern=r"^(z|c|(hf|net|file):.+)$",
     )
     roi: str = Field("all", description=f"Region that predicts it: {_REGION}.")

@@ -37,7 +37,7 @@ def retrieve_stimuli(work: Workspace) -> None:
 
     Writes ``retrieval/``: the decoders and ``decoded.safetensors`` of each split (``decoders``),
     ranks and nearest pictures of each stimulus (``stimuli.parquet``), and scores
-    (``summary.json``).
+    with the shape and origin of the features (``summary.json``).
     """
     config, folder = work.config.embeddings, work.run.path / "retrieval"
     features, folders = _features(work), _Folders(work)
@@ -72,7 +72,21 @@ def retrieve_stimuli(work: Workspace) -> None:
         }
         for (name, gallery), parts in found.items()
     ]
-    content = {"scores": scores, "metric": config.metric, "hubs": config.hubs}
+    contents = work.digests.contents
+    made_of = {
+        name: {
+            "space": target.space,
+            "shape": list(features[name].shape[1:]),
+            "content": contents.get(target.file or target.space),
+        }
+        for name, target in spaces.items()
+    }
+    content = {
+        "scores": scores,
+        "features": made_of,
+        "metric": config.metric,
+        "hubs": config.hubs,
+    }
     write_text(folder / "summary.json", json.dumps(content, indent=1))
 
 
