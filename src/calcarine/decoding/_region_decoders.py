@@ -23,7 +23,7 @@ from calcarine.decoding.rescaling import RESCALINGS, Rescaling, fit_rescalings
 from calcarine.decoding.ridge_fits import TargetSummary, fit_together
 from calcarine.errors import DamagedFileError, SettingError, ShapeError, did_you_mean
 from calcarine.files import atomic_write, read_json, write_text
-from calcarine.linear import RidgeCV
+from calcarine.linear import RidgeCV, predict_linear
 from calcarine.linear import load as load_ridge
 from calcarine.linear import save as save_ridge
 
@@ -65,6 +65,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         targets: Mapping[str, Array],
         rois: Mapping[str, str],
         rescale: Mapping[str, str] | None = None,
+        out: str | Path | None = None,
     ) -> Self:
         rescale = {name: kind for name, kind in (rescale or {}).items() if kind != "none"}
         for name, kind in rescale.items():
@@ -94,7 +95,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         self.rescaling_ = {}
         for roi in dict.fromkeys(rois.values()):
             responses = dataset.train(split, roi)
-            own = {name: np.asarray(targets[name][:]) for name in targets if rois[name] == roi}
+            own = {name: values for name, values in targets.items() if rois[name] == roi}
             fitted |= fit_together(
                 responses,
                 ids,
@@ -104,6 +105,7 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
                 self.intercept,
                 self.grouped,
                 self.device,
+                None if out is None else Path(out) / roi,
             )
             rescaled = {name: values for name, values in own.items() if name in rescale}
             if rescaled:
@@ -122,7 +124,11 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def predict(
-        self, dataset: BrainDataset, split: str | Split | None = None
+        self,
+        dataset: BrainDataset,
+        split: str | Split | None = None,
+        *,
+        out: str | Path | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Predict the fitted targets from averaged test responses, in the order of the test set.
 
@@ -131,17 +137,39 @@ class RegionDecoders(BaseEstimator, ABC):  # type: ignore[misc]
         dataset : BrainDataset
         split : str, Split or None
             As in `fit`.
+        out : str or Path, optional
+            Folder for the predictions, ``NAME.npy``, which then need not fit in memory.
 
         Returns
         -------
         dict of str to float32 array
-            By name of the target, of shape (n_test, ...).
+            By name of the target, of shape (n_test, ...); read-only memory maps with ``out``.
         """
         check_fitted(self, "ridge_")
-        return {
-            name: self.predict_target(name, dataset.test(split, roi).data)
-            for name, roi in self.rois_.items()
-        }
+        found = {}
+        for name, roi in self.rois_.items():
+            responses = dataset.test(split, roi).data
+            if out is None:
+                found[name] = self.predict_target(name, responses)
+            else:
+                found[name] = self._predict_to(Path(out) / f"{name}.npy", name, responses)
+        return found
+
+    def _predict_to(self, file: Path, name: str, responses: Array) -> NDArray[np.float32]:
+        """Write predictions to a file and return it as a memory map."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        ridge, rescaling = self.ridge_[name], self.rescaling_.get(name)
+        shape = (len(responses), *self.shape_[name])
+        with atomic_write(file) as partial:
+            written = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+            flat = written.reshape(len(responses), -1)
+            predict_linear(responses, ridge.coef_.T, ridge.x_mean_, ridge.y_mean_, out=flat)
+            if rescaling is not None:
+                for row in range(len(flat)):
+                    flat[row] = rescaling(flat[row : row + 1])[0]
+            written.flush()
+        mapped: NDArray[np.float32] = np.load(file, mmap_mode="r")
+        return mapped
 
     def predict_target(self, name: str, responses: Array) -> NDArray[np.float32]:
         """Predict one target.

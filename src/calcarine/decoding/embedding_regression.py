@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from numpy.typing import NDArray
@@ -116,7 +117,12 @@ class EmbeddingRegression(RegionDecoders):
         self.rescale = rescale
 
     def fit(
-        self, dataset: BrainDataset, split: str | Split | None, targets: Mapping[str, Array]
+        self,
+        dataset: BrainDataset,
+        split: str | Split | None,
+        targets: Mapping[str, Array],
+        *,
+        out: str | Path | None = None,
     ) -> Self:
         """Fit the decoders on the training trials of a split.
 
@@ -127,7 +133,12 @@ class EmbeddingRegression(RegionDecoders):
         split : str, Split or None
             A split of the data set, or its name; None takes the first.
         targets : mapping of str to array of shape (n_stimuli, ...)
-            One row for each of ``dataset.stimuli.ids``, in memory or stored.
+            One row for each of ``dataset.stimuli.ids``, in memory or stored. Some values of all
+            stimuli are read at a time.
+        out : str or Path, optional
+            Folder for the weights, one folder for each region, written block by block. They are
+            then memory maps and need not fit in memory, and an interrupted fit resumes. The folder
+            must stay where it is as long as the decoder is used; a saved decoder is a copy.
 
         Returns
         -------
@@ -161,7 +172,7 @@ class EmbeddingRegression(RegionDecoders):
                 f"{', '.join(targets)}."
             )
         own = {name: rois[name] for name in targets}
-        return self._fit_targets(dataset, split, targets, own, rescale)
+        return self._fit_targets(dataset, split, targets, own, rescale, out)
 
     @classmethod
     def _with_rois(cls, rois: dict[str, str]) -> Self:

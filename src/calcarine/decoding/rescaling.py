@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from calcarine.brain import Responses
+from calcarine.decoding.ridge_fits import side_by_side
 from calcarine.devices import on_cpu_if_full
-from calcarine.linear import ComputedMatrix, RidgeCV, iter_held_out, predict_linear
+from calcarine.linear import RidgeCV, iter_held_out, predict_linear
 
 __all__ = ["RESCALINGS", "Rescaling", "fit_rescalings"]
 
@@ -104,19 +105,11 @@ def fit_rescalings(
         [row_of[stimulus] for stimulus in responses.stimulus_ids], return_inverse=True
     )
     flat = {
-        name: np.reshape(values, (len(values), -1))[stimuli] for name, values in targets.items()
+        name: np.reshape(np.asarray(values[:]), (len(values), -1))[stimuli]
+        for name, values in targets.items()
     }
     sides = np.cumsum([0, *(values.shape[1] for values in flat.values())])
     places = dict(zip(flat, map(slice, sides[:-1], sides[1:]), strict=True))
-
-    def columns(wanted: slice) -> Array:
-        parts = [
-            flat[name][:, part]
-            for name, own in places.items()
-            for part in [slice(max(wanted.start - own.start, 0), max(wanted.stop - own.start, 0))]
-        ]
-        return np.concatenate(parts, axis=1)
-
     data = responses.data
     if not intercept:
         data = data - data.mean(0, dtype=np.float64).astype(data.dtype)
@@ -124,7 +117,7 @@ def fit_rescalings(
     def learn(place: str) -> dict[str, Rescaling]:
         held_out = iter_held_out(
             data,
-            ComputedMatrix((len(stimuli), int(sides[-1])), np.float64, columns),
+            side_by_side(flat),
             np.concatenate([ridges[name].alpha_ for name in flat]),
             n_folds=min(n_folds, len(stimuli)),
             fit_intercept=intercept,

@@ -328,7 +328,9 @@ def _retrieve_cost(work: Workspace) -> StageCost:
     ]
     voxels = max(int(work.dataset.roi_mask(t.roi).sum()) for t in targets)
     disk = _FLOAT * voxels * sum(widths.values()) * len(work.splits)
-    arrays = 2 * _FLOAT * len(stimuli) * sum(widths.values())
+    # Rescaling copies a target; fits read some columns at a time.
+    copied = [widths.get(t.name, 0) for t in targets if t.rescale != "none"]
+    arrays = _FLOAT * len(stimuli) * (sum(widths.values()) + sum(copied))
     unknown = tuple(f"features and decoder of {t.name}" for t in targets if t.name not in widths)
     unknown += tuple(
         f"features of {len(picture_files(folder)):,} pictures in {folder}"
