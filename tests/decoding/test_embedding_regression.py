@@ -1,6 +1,7 @@
 """Decoders of any features, against decoders of one target and on measured data."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,53 @@ def test_responses_of_a_region_are_decomposed_once(brain, targets, monkeypatch):
     monkeypatch.setattr(ridge_fits, "fit_ridge", counted)
     EmbeddingRegression(ROIS, ALPHAS).fit(brain, None, targets)
     assert sorted(fits) == [3 + 48, 64]
+
+
+@pytest.mark.parametrize("rescale", ["none", "variance"])
+def test_weights_and_predictions_on_disk_are_those_in_memory(brain, targets, tmp_path, rescale):
+    options = {"rois": ROIS, "alphas": ALPHAS, "rescale": rescale}
+    inside = EmbeddingRegression(**options).fit(brain, None, targets)
+    stored = {}
+    for name, values in targets.items():
+        np.save(tmp_path / f"{name}.npy", values)
+        stored[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    outside = EmbeddingRegression(**options).fit(brain, None, stored, out=tmp_path / "weights")
+    assert (tmp_path / "weights" / "early").is_dir()
+    expected = inside.predict(brain)
+    decoded = outside.predict(brain, out=tmp_path / "decoded")
+    for name, values in expected.items():
+        coef = outside.ridge_[name].coef_
+        while not isinstance(coef, np.memmap):  # views
+            coef = coef.base
+        assert isinstance(decoded[name], np.memmap) and not decoded[name].flags.writeable
+        np.testing.assert_array_equal(np.load(tmp_path / "decoded" / f"{name}.npy"), decoded[name])
+        np.testing.assert_allclose(decoded[name], values, rtol=1e-4, atol=1e-4)
+    assert len(list((tmp_path / "decoded").iterdir())) == 3
+    outside.save(tmp_path / "copy")
+    again = EmbeddingRegression.load(tmp_path / "copy").predict(brain)["layout"]
+    np.testing.assert_allclose(again, expected["layout"], rtol=1e-4, atol=1e-4)
+
+
+def test_many_outputs_need_less_memory_than_their_weights(brain, tmp_path):
+    tokens = np.lib.format.open_memmap(
+        tmp_path / "tokens.npy", mode="w+", dtype=np.float32, shape=(70, 400, 100)
+    )
+    tokens[:] = np.random.default_rng(0).normal(size=tokens.shape)
+    both = {"some": tokens, "rest": tokens[:, :200]}
+    voxels = int(brain.roi_mask("early").sum())
+    weights = 60_000 * voxels * 4
+    tracemalloc.start()
+    try:
+        decoder = EmbeddingRegression("early", ALPHAS).fit(brain, None, both, out=tmp_path / "w")
+        decoder.predict(brain, out=tmp_path / "decoded")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert weights > 100e6 and peak < 0.75 * weights
+    alone = EmbeddingRegression("early", ALPHAS).fit(brain, None, {"some": tokens[:, 100:103]})
+    expected = alone.predict(brain)["some"]
+    found = np.load(tmp_path / "decoded" / "some.npy")[:, 100:103]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_latents_are_two_of_its_targets(brain):

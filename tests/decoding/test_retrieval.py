@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata, skew
 
-from calcarine.decoding import retrieval, retrieve
+from calcarine.decoding import Gallery, retrieval, retrieve
 from calcarine.errors import SettingError, ShapeError
 
 NAMES = [f"picture {i}" for i in range(60)]
@@ -156,3 +156,78 @@ def test_it_prints_the_size_of_the_gallery_beside_the_scores():
     found = retrieve(decoded, gallery, NAMES[:20], NAMES)
     assert "gallery 60 pictures" in repr(found) and "top-1 1.000 (chance 0.0167)" in repr(found)
     assert "Retrieval" in found._repr_html_()
+
+
+@pytest.mark.parametrize("block", [50, 32_000_000])
+@pytest.mark.parametrize("hubs", ["keep", "csls"])
+def test_a_joined_gallery_is_one_array(monkeypatch, tmp_path, block, hubs):
+    monkeypatch.setattr(retrieval, "_BLOCK_VALUES", block)
+    decoded, values = made()
+    np.save(tmp_path / "some.npy", values[25:])
+    on_disk = np.load(tmp_path / "some.npy", mmap_mode="r")
+    parts = [Gallery(values[:25], NAMES[:25]), Gallery(on_disk, NAMES[25:])]
+    joined = Gallery.joined(parts)
+    assert len(joined) == 60 and joined.shape == (8,) and "60 pictures" in repr(joined)
+    one = retrieve(decoded, joined, NAMES[:20], hubs=hubs)
+    other = retrieve(decoded, values, NAMES[:20], NAMES, hubs=hubs)
+    np.testing.assert_array_equal(one.places, other.places)
+    assert one.nearest == other.nearest and one.hubness == other.hubness
+
+
+@pytest.mark.parametrize("block", [50, 32_000_000])
+def test_without_the_seen_pictures_only_the_nearest_are_known(monkeypatch, block):
+    monkeypatch.setattr(retrieval, "_BLOCK_VALUES", block)
+    decoded, values = made()
+    found = retrieve(decoded, Gallery(values[20:], NAMES[20:]), None, k=3)
+    table = similarities(decoded, values[20:], 0, "cosine")
+    order = np.argsort(-table, axis=1)[:, :3]
+    assert found.nearest == tuple(tuple(NAMES[20 + at] for at in row) for row in order)
+    assert not found.has_ranks and found.places is None and found.backward_rank is None
+    assert "gallery 40 pictures, ranks none, because it lacks" in repr(found)
+    assert "Retrieval(of 20" in repr(found)
+    for ask in (lambda: found.rank, lambda: found.top(1, backward=True), lambda: found.percentiles):
+        with pytest.raises(SettingError, match="lacks the pictures that were seen, so no rank"):
+            ask()
+
+
+def test_a_gallery_is_read_once_where_no_pass_over_all_of_it_is_needed(monkeypatch):
+    monkeypatch.setattr(retrieval, "_BLOCK_VALUES", 800)  # ten pictures at a time
+    decoded, values = made()
+    read = []
+
+    class Counted:
+        shape = values.shape
+
+        def __getitem__(self, rows):
+            read.append(rows)
+            return values[rows]
+
+    retrieve(decoded, Gallery(Counted(), NAMES), NAMES[:20])
+    assert len(read) == 6 + 2
+    read.clear()
+    retrieve(decoded, Gallery(Counted(), NAMES), None)
+    assert len(read) == 6
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Gallery(np.zeros((3, 2)), ["a", "b"]), "3 embeddings and 2 ids"),
+        (lambda: Gallery(np.zeros((2, 2)), ["a", "a"]), "holds 'a' twice"),
+        (lambda: Gallery.joined([]), "no gallery to join"),
+        (
+            lambda: Gallery.joined(
+                [Gallery(np.zeros((1, 2)), ["a"]), Gallery(np.zeros((1, 3)), ["b"])]
+            ),
+            r"shapes \(2,\) and \(3,\); join those of one kind",
+        ),
+        (
+            lambda: Gallery.joined([Gallery(np.zeros((1, 2)), ["a"])] * 2),
+            "holds 'a' twice; leave one",
+        ),
+        (lambda: retrieve(np.zeros((1, 2)), np.zeros((3, 2)), None), "no ids; give them as ids"),
+    ],
+)
+def test_mistakes_in_galleries_are_one_sentence(make, message):
+    with pytest.raises((ShapeError, SettingError), match=message):
+        make()

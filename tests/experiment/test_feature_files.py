@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from calcarine import datasets
@@ -71,8 +73,77 @@ def test_wrong_files_get_one_sentence(stimuli, values, tmp_path, change, ids, me
     assert "\n" not in str(caught.value)
 
 
+def shuffled(stimuli, values):
+    order = np.random.default_rng(1).permutation(len(values))
+    ids = [*(stimuli.ids[row] for row in order), "not shown"]
+    return ids, np.concatenate([values[order], values[:1]])
+
+
+@pytest.mark.parametrize("form", ["lists", "fixed", "columns", "json"])
+def test_parquet_holds_vectors_with_ids(stimuli, values, tmp_path, form):
+    ids, rows = shuffled(stimuli, values)
+    file = tmp_path / "own.parquet"
+    if form == "columns":
+        content = {"id": ids} | {f"v{i}": rows[:, i] for i in range(3)}
+    elif form == "fixed":
+        flat = pa.array(rows.ravel())
+        content = {"id": ids, "own": pa.FixedSizeListArray.from_arrays(flat, 3)}
+    else:
+        content = {"id": ids, "own": rows.astype(np.float64).tolist()}
+    if form == "json":
+        (tmp_path / "own.json").write_text(json.dumps(content.pop("id")))
+    # Row groups become chunks of the columns.
+    parquet.write_table(pa.table(content), file, row_group_size=4)
+    np.testing.assert_array_equal(read_feature_file("own", file, stimuli), values)
+
+
+def test_parquet_of_pandas_may_have_an_index(stimuli, values, tmp_path):
+    table = pd.DataFrame(values, columns=["a", "b", "c"], index=np.arange(len(values)) + 5)
+    table.assign(id=stimuli.ids).to_parquet(tmp_path / "own.parquet")
+    assert "__index_level_0__" in parquet.read_schema(tmp_path / "own.parquet").names
+    found = read_feature_file("own", tmp_path / "own.parquet", stimuli)
+    np.testing.assert_array_equal(found, values)
+
+
+def test_parquet_keeps_the_shape_of_tokens(stimuli, tmp_path):
+    tokens = np.random.default_rng(0).normal(size=(len(stimuli), 5, 2)).astype(np.float32)
+    ids, rows = shuffled(stimuli, tokens)
+    parquet.write_table(pa.table({"id": ids, "t": rows.tolist()}), tmp_path / "t.parquet")
+    np.testing.assert_array_equal(read_feature_file("t", tmp_path / "t.parquet", stimuli), tokens)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"own": [[1.0]] * 13 + [[1.0, 2.0]]}, "unequal lengths"),
+        (lambda t: t | {"own": [[1.0]] * 13 + [None]}, "unequal lengths"),
+        (lambda t: t | {"own": [[1.0]] * 13 + [[None]]}, "other values than numbers"),
+        (lambda t: t | {"own": [["a"]] * 14}, "other values than numbers"),
+        (lambda t: t | {"text": ["a"] * 14}, "column own of .* other values than numbers"),
+        (lambda t: {"id": t["id"], "x": [1.0] * 13 + [None]}, "column x of"),
+        (lambda t: {"id": t["id"]}, "must hold one array of features"),
+        (lambda t: t | {"id": [*t["id"][:-1], None]}, "column id of .* lacks values"),
+        (lambda t: t | {"id": [*t["id"][:-1], t["id"][0]]}, "twice"),
+    ],
+)
+def test_wrong_parquet_gets_one_sentence(stimuli, values, tmp_path, change, message):
+    table = {"id": list(stimuli.ids), "own": values.tolist()}
+    parquet.write_table(pa.table(change(table)), tmp_path / "own.parquet")
+    with pytest.raises(CalcarineError, match=message) as caught:
+        read_feature_file("own", tmp_path / "own.parquet", stimuli)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_damaged_parquet(stimuli, tmp_path):
+    with pytest.raises(CalcarineError, match="There is no file"):
+        read_feature_file("own", tmp_path / "own.parquet", stimuli)
+    (tmp_path / "own.parquet").write_bytes(b"nothing")
+    with pytest.raises(CalcarineError, match="cannot be read as parquet"):
+        read_feature_file("own", tmp_path / "own.parquet", stimuli)
+
+
 def test_other_files_are_refused(stimuli, values, tmp_path):
-    with pytest.raises(CalcarineError, match=r"save them as \.npy or \.npz"):
+    with pytest.raises(CalcarineError, match=r"save them as \.npy, \.npz or \.parquet"):
         read_feature_file("own", tmp_path / "own.csv", stimuli)
     with pytest.raises(CalcarineError, match="There is no file"):
         read_feature_file("own", tmp_path / "own.npy", stimuli)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ import calcarine as ca
 from calcarine.brain import Split
 from calcarine.cli._print import print_result
 from calcarine.cli.main import app
-from calcarine.decoding import EmbeddingRegression
+from calcarine.decoding import EmbeddingRegression, Gallery
 from calcarine.errors import CalcarineError
 from calcarine.experiment import load_experiment, run_experiment, run_stage
 from calcarine.experiment.run_directory import RunDirectory
@@ -23,7 +24,9 @@ from calcarine.experiment.run_retrieval import retrieve_stimuli
 from calcarine.experiment.stage_costs import stage_cost
 from calcarine.experiment.stages import run_keys
 from calcarine.experiment.workspace import Workspace
+from calcarine.features import load_vision_model
 from calcarine.reporting.retrieval_section import read_retrieval, retrieval_lines
+from calcarine.stimuli import StimulusSet
 
 QUICK = [
     "dataset.options={n_train: 60, n_test: 12, n_early: 60, n_ventral: 60, n_other: 4}",
@@ -41,7 +44,7 @@ def targets(folder, pixels):
     np.save(folder / "layout.npy", pixels)
     return (
         f"embeddings.targets=[{{name: layout, space: 'file:{folder / 'layout.npy'}', roi: early}}, "
-        "{name: z, space: z, roi: early}, {name: text, space: c, roi: ventral}]"
+        "{name: z, space: z, roi: early}, {name: text, space: c, roi: ventral, rescale: variance}]"
     )
 
 
@@ -65,7 +68,9 @@ def test_scores_are_those_of_decoder_and_retrieval_by_hand(run):
     np.testing.assert_allclose(stored["layout"], decoded, atol=1e-4 * scale)
     mean = pixels[brain.stimuli.rows(split.train)].mean(0)
     table = pd.read_parquet(done.path / "retrieval" / "stimuli.parquet")
-    scores = json.loads((done.path / "retrieval" / "summary.json").read_text())["scores"]
+    summary = json.loads((done.path / "retrieval" / "summary.json").read_text())
+    scores, layout = summary["scores"], summary["features"]["layout"]
+    assert layout["shape"] == [8, 8, 3] and len(layout["content"]) == 64
     for gallery, ids in (("test", split.test), ("all", brain.stimuli.ids)):
         found = ca.retrieve(
             stored["layout"], pixels[brain.stimuli.rows(ids)], split.test, ids, mean=mean
@@ -78,6 +83,8 @@ def test_scores_are_those_of_decoder_and_retrieval_by_hand(run):
         assert score["rank percentile"] == pytest.approx(found.rank_percentile)
         assert score["ci_low"] <= found.rank_percentile <= score["ci_high"]
         assert score["backward top-1"] == found.top(1, backward=True)
+    loaded = EmbeddingRegression.load(done.path / "retrieval" / "decoders" / split.name)
+    assert set(loaded.rescaling_) == {"text"}
     assert {(s["target"], s["roi"]) for s in scores} == {
         ("layout", "early"),
         ("z", "early"),
@@ -92,10 +99,14 @@ def test_the_report_shows_scores_and_the_nearest_pictures(run):
     report = (done.path / "report.html").read_text()
     assert "Which stimulus do the decoded features find?" in report
     assert "12 test stimuli" in report and "all 72 stimuli" in report
-    assert "no reconstruction" in report
+    assert "no reconstruction" in report and "no right picture" not in report
     shown = json.loads((done.path / "retrieval" / "pictures" / "shown.json").read_text())
-    assert len(shown["rows"]["layout"]) == 6 and len(shown["rows"]["layout"][0]) == 6
-    assert len(list((done.path / "retrieval" / "pictures").glob("*.png"))) == len(shown["files"])
+    assert [(s["target"], s["gallery"]) for s in shown] == [
+        (t, "all") for t in ("layout", "z", "text")
+    ]
+    assert len(shown[0]["rows"]) == 6 and len(shown[0]["rows"][0]) == 6
+    files = {file for sheet in shown for row in sheet["rows"] for _, file in row}
+    assert {file.name for file in (done.path / "retrieval" / "pictures").glob("*.png")} == files
 
 
 def test_the_command_line_says_the_scores(run, capsys):
@@ -116,7 +127,7 @@ def test_changed_targets_repeat_retrieval_and_the_report_alone(run):
     content = json.loads((again.path / "retrieval" / "summary.json").read_text())
     assert content["hubs"] == "csls"
     assert "corrected for hubs" in (again.path / "report.html").read_text()
-    (again.path / "retrieval" / "pictures" / "shown.json").write_text("{}")
+    (again.path / "retrieval" / "pictures" / "shown.json").write_text("[{}]")
     (again.path / ".stages" / "report.json").unlink()
     result = CliRunner().invoke(app, ["report", str(again.path)])
     assert isinstance(result.exception, CalcarineError)
@@ -193,7 +204,11 @@ def test_its_cost_is_planned(run):
     done, _, _ = run
     cost = stage_cost("retrieve", Workspace(RunDirectory(done.path)))
     # Those of one region are fitted together.
-    assert [what for what, _, _ in cost.fits] == ["decoder of layout and z", "decoder of text"]
+    assert [what for what, _, _ in cost.fits] == [
+        "decoder of layout and z",
+        "decoder of text",
+        "held-out predictions of text",
+    ]
     assert not cost.parts and not cost.unknown
 
 
@@ -208,11 +223,110 @@ def test_its_cost_is_planned(run):
         ("embeddings.targets=[{name: a, space: z}, {name: A, space: c}]", "name 'a'"),
         ("embeddings.targets=[{name: decoded, space: z}]", "'decoded' cannot name a target"),
         ("embeddings.targets=[{name: a, space: 'file:missing.npy'}]", "missing.npy"),
+        ("embeddings.galleries=[photos]", "no gallery 'photos'; choose test, train, all"),
+        ("embeddings.galleries=[test, test]", "gallery test is named twice"),
+        (
+            "embeddings.targets=[{name: a, space: z, galleries: ['folder:.']}]",
+            "target a of z has no features of the pictures in folder:/",
+        ),
+        (
+            "embeddings.targets=[{name: a, space: 'hf:mini', galleries: ['folder:missing']}]",
+            "missing does not exist; check the path",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, setting, message):
     with pytest.raises(CalcarineError, match=message):
         run_experiment(load_experiment("takagi", None, [*QUICK, setting]), tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A run that searches folders of pictures, one of which holds the test stimuli."""
+    folder = tmp_path_factory.mktemp("galleries")
+    brain = ca.load_dataset("simulated", n_train=60, n_test=12, n_early=60, n_ventral=60, n_other=4)
+    photos = folder / "photos"
+    (photos / "more").mkdir(parents=True)
+    for key, image in zip(range(30), StimulusSet.from_scenes(9, range(30)).images(), strict=True):
+        place = photos if key < 20 else photos / "more"
+        Image.fromarray(image).resize((80, 64)).save(place / f"{key:02d}.png")
+    settings = [
+        *QUICK,
+        "ridge.enabled=true",
+        "embeddings.targets=[{name: mean, space: 'hf:mini', roi: early}, {name: z, space: z, roi: "
+        "early, galleries: [test]}]",
+        f"embeddings.galleries=[train, 'folder:{photos}', 'folder+seen:{photos}']",
+    ]
+    return run_experiment(load_experiment("takagi", None, settings), folder / "run"), brain, photos
+
+
+def test_folders_are_searched_with_and_without_the_seen_pictures(searched):
+    done, brain, photos = searched
+    (split,) = brain.splits
+    summary = json.loads((done.path / "retrieval" / "summary.json").read_text())
+    scores = {(s["target"], s["gallery"]): s for s in summary["scores"]}
+    names = ["train", f"folder:{photos}", f"folder+seen:{photos}"]
+    assert list(scores) == [*[("mean", name) for name in names], ("z", "test")]
+    sizes = [scores["mean", name]["gallery_size"] for name in names]
+    assert sizes == [60, 30, 42]
+    assert "top-1" not in scores["mean", "train"] and "p" not in scores["mean", names[1]]
+    model = load_vision_model("mini", "cpu")
+    own = model.features(brain.stimuli.images())
+    others = StimulusSet.from_pictures(photos, 64)
+    gallery = Gallery.joined(
+        [
+            Gallery(model.features(others.images()), others.ids),
+            Gallery(own[brain.stimuli.rows(split.test)], split.test),
+        ]
+    )
+    place = done.path / "retrieval" / "decoders" / split.name / "decoded.safetensors"
+    mean = own[brain.stimuli.rows(split.train)].mean(0)
+    found = ca.retrieve(load_file(place)["mean"], gallery, split.test, mean=mean)
+    both = scores["mean", names[2]]
+    assert both["top-1"] == found.top(1) and both["median rank"] == found.median_rank
+    assert both["top-1 chance"] == pytest.approx(1 / 42)
+    table = pd.read_parquet(done.path / "retrieval" / "stimuli.parquet")
+    rows = table[table["gallery"] == names[2]]
+    assert [tuple(row) for row in rows["nearest"]] == list(found.nearest)
+    alone = table[table["gallery"] == names[1]]
+    assert alone["rank"].isna().all() and all(
+        key.startswith("photos/") for row in alone["nearest"] for key in row
+    )
+    inside = table[table["gallery"] == "train"]
+    assert {key for row in inside["nearest"] for key in row} <= set(split.train)
+
+
+def test_the_report_of_folders_says_what_is_no_rank(searched, capsys):
+    done, _, photos = searched
+    report = (done.path / "report.html").read_text()
+    assert f"42 pictures: those in {photos} and the test stimuli; 12 test stimuli) makes" in report
+    assert f"in a gallery (60 training stimuli; 30 pictures in {photos}) there is no" in report
+    assert "The stimulus itself is not among them" in report
+    section = read_retrieval(done.path)
+    assert [sheet.holds_seen for sheet in section.sheets] == [False, False, True, True]
+    assert section.rows[0][4:10] == ("–",) * 6 and section.rows[2][6].endswith("(0.024)")
+    shown = json.loads((done.path / "retrieval" / "pictures" / "shown.json").read_text())
+    key, file = shown[1]["rows"][0][1]
+    kept = np.asarray(Image.open(done.path / "retrieval" / "pictures" / file))
+    np.testing.assert_array_equal(kept, StimulusSet.from_pictures(photos, 64).image(key))
+    print_result(done.path)
+    printed = capsys.readouterr().out
+    assert "among 60 training stimuli: no ranks, because it lacks" in printed
+    assert f"among 42 pictures: those in {photos} and the test stimuli: rank" in printed
+
+
+def test_pictures_of_a_folder_that_change_are_searched_again(searched):
+    done, _, photos = searched
+    work = Workspace(RunDirectory(done.path))
+    cost = stage_cost("retrieve", work)
+    assert f"features of 30 pictures in {photos}" in cost.unknown
+    before = run_keys(work)["retrieve"]
+    file = photos / "00.png"
+    original = file.stat()
+    os.utime(file, ns=(original.st_atime_ns, original.st_mtime_ns + 1))
+    assert run_keys(Workspace(RunDirectory(done.path)))["retrieve"] != before
+    os.utime(file, ns=(original.st_atime_ns, original.st_mtime_ns))
+    assert run_keys(Workspace(RunDirectory(done.path)))["retrieve"] == before
 
 
 def test_digits_are_retrieved_in_ten_folds(tmp_path):

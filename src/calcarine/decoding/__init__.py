@@ -3,6 +3,7 @@
 from calcarine.decoding._fitted import NotFittedError
 from calcarine.decoding.bottleneck import Bottleneck
 from calcarine.decoding.embedding_regression import EmbeddingRegression
+from calcarine.decoding.gallery import Gallery
 from calcarine.decoding.latent_regression import LatentRegression
 from calcarine.decoding.pixels import PixelRegression
 from calcarine.decoding.reconstruct import Reconstructor, choose_by_brain
@@ -23,6 +24,7 @@ __all__ = [
     "ChosenSettings",
     "Decoder",
     "EmbeddingRegression",
+    "Gallery",
     "LatentRegression",
     "NotFittedError",
     "PixelRegression",

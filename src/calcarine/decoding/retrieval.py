@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from calcarine.decoding.gallery import Gallery
 from calcarine.display import html_table
 from calcarine.errors import SettingError, ShapeError, did_you_mean
 
@@ -27,13 +28,14 @@ class Retrieval:
 
     Attributes
     ----------
-    places : float array of shape (n, n)
+    places : float array of shape (n, n), or None
         Row i, column j: place in the gallery of the right picture of stimulus i, by its similarity
         to what is decoded for stimulus j; 1 is best. Pictures of equal similarity share the mean
         of their places. The diagonal is `rank`; the other entries show what other responses find.
-    backward_rank : float array of shape (n,)
+        None for a gallery without the pictures that were seen: no rank exists there.
+    backward_rank : float array of shape (n,), or None
         Backward retrieval: place of the right decoded embedding among all of them, by similarity
-        to the picture.
+        to the picture. None where `places` is.
     nearest : tuple of tuple of str
         For each decoded embedding, the ids of the most similar pictures, best first.
     similarity : float32 array of shape (n, k)
@@ -45,17 +47,22 @@ class Retrieval:
         without hubs, pictures that are similar to almost everything; large with them.
     """
 
-    places: NDArray[np.float64]
-    backward_rank: NDArray[np.float64]
+    places: NDArray[np.float64] | None
+    backward_rank: NDArray[np.float64] | None
     nearest: tuple[tuple[str, ...], ...]
     similarity: NDArray[np.float32]
     gallery_size: int
     hubness: float
 
     @property
+    def has_ranks(self) -> bool:
+        """Whether the gallery holds the pictures that were seen, so that ranks exist."""
+        return self.places is not None
+
+    @property
     def rank(self) -> NDArray[np.float64]:
         """Forward retrieval: place of each right picture by its own decoded embedding."""
-        return np.asarray(np.diag(self.places))
+        return np.asarray(np.diag(self._ranked(self.places)))
 
     def top(self, k: int = 1, *, backward: bool = False) -> float:
         """Return the share of stimuli whose rank is at most k.
@@ -71,7 +78,8 @@ class Retrieval:
         float
             By chance, k / `gallery_size`; backward, k / n.
         """
-        return float(np.mean((self.backward_rank if backward else self.rank) <= k))
+        ranks = self._ranked(self.backward_rank) if backward else self.rank
+        return float(np.mean(ranks <= k))
 
     @property
     def median_rank(self) -> float:
@@ -81,7 +89,8 @@ class Retrieval:
     @property
     def percentiles(self) -> NDArray[np.float64]:
         """Share of the other pictures that are less similar, for all entries of `places`."""
-        return np.asarray((self.gallery_size - self.places) / (self.gallery_size - 1))
+        places = self._ranked(self.places)
+        return np.asarray((self.gallery_size - places) / (self.gallery_size - 1))
 
     @property
     def rank_percentile(self) -> float:
@@ -91,20 +100,32 @@ class Retrieval:
         """
         return float(np.diag(self.percentiles).mean())
 
+    @staticmethod
+    def _ranked(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        if values is None:
+            raise SettingError(
+                "This gallery lacks the pictures that were seen, so no rank exists; see nearest, "
+                "or search a gallery that holds them (Gallery.joined)."
+            )
+        return values
+
     def _facts(self) -> dict[str, object]:
-        return {
-            "gallery": f"{self.gallery_size} pictures",
-            "top-1": f"{self.top(1):.3f} (chance {1 / self.gallery_size:.3g})",
-            "top-5": f"{self.top(5):.3f} (chance {min(1.0, 5 / self.gallery_size):.3g})",
-            "median rank": f"{self.median_rank:g}",
-            "rank percentile": f"{self.rank_percentile:.3f}",
-            "backward top-1": f"{self.top(1, backward=True):.3f}",
-            "hubness": f"{self.hubness:.2f}",
-        }
+        facts: dict[str, object] = {"gallery": f"{self.gallery_size} pictures"}
+        if self.has_ranks:
+            facts |= {
+                "top-1": f"{self.top(1):.3f} (chance {1 / self.gallery_size:.3g})",
+                "top-5": f"{self.top(5):.3f} (chance {min(1.0, 5 / self.gallery_size):.3g})",
+                "median rank": f"{self.median_rank:g}",
+                "rank percentile": f"{self.rank_percentile:.3f}",
+                "backward top-1": f"{self.top(1, backward=True):.3f}",
+            }
+        else:
+            facts["ranks"] = "none, because it lacks the pictures that were seen"
+        return facts | {"hubness": f"{self.hubness:.2f}"}
 
     def __repr__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
-        return f"Retrieval(of {len(self.rank)}: {facts})"
+        return f"Retrieval(of {len(self.nearest)}: {facts})"
 
     def _repr_html_(self) -> str:
         return html_table("Retrieval", self._facts())
@@ -113,7 +134,7 @@ class Retrieval:
 def retrieve(
     decoded: NDArray[Any],
     gallery: Any,
-    right: Sequence[str],
+    right: Sequence[str] | None,
     ids: Sequence[str] | None = None,
     *,
     mean: NDArray[Any] | None = None,
@@ -127,13 +148,15 @@ def retrieve(
     ----------
     decoded : array of shape (n, ...)
         Embeddings that are decoded from the brain.
-    gallery : array of shape (m, ...)
+    gallery : Gallery, or array of shape (m, ...)
         Embeddings of the pictures of the gallery, in memory or on disk, where they are read in
         blocks.
-    right : sequence of n str
-        Id of the picture that belongs to each decoded embedding. Each must be in the gallery.
+    right : sequence of n str, or None
+        Id of the picture that belongs to each decoded embedding. Each must be in the gallery. None
+        finds the nearest pictures in a gallery without those that were seen: no ranks exist then.
     ids : sequence of m str, optional
-        Ids of the gallery; by default ``right``, for a gallery of exactly those pictures.
+        Ids of a gallery that is an array; by default ``right``, for a gallery of exactly those
+        pictures.
     mean : array of shape (...), optional
         Mean embedding of training stimuli, from which directions are measured. Without it they are
         measured from zero, and decoded embeddings, which ridge regression shrinks towards that
@@ -188,56 +211,51 @@ def retrieve(
             raise SettingError(
                 f"{name} is '{value}'; choose {' or '.join(known)}.{did_you_mean(value, known)}"
             )
-    pictures = _Gallery(gallery, right if ids is None else ids, mean, metric)
+    if not isinstance(gallery, Gallery):
+        names = right if ids is None else ids
+        if names is None:
+            raise SettingError("The pictures of the gallery have no ids; give them as ids.")
+        gallery = Gallery(gallery, names)
+    pictures = _Directions(gallery, mean, metric)
     queries = pictures.directions(np.asarray(decoded), "decoded")
     places = pictures.places(right, len(queries))
     if k < 1:
         raise SettingError(f"k is {k}; it must be 1 or more.")
     # First the similarity of each right picture, then how many others are more similar.
-    own = np.empty((len(queries), len(queries)))
-    offset = np.zeros(len(pictures.ids))
-    for rows, block in pictures.blocks(len(queries)):
-        similar = queries @ block.T
-        if hubs == "csls":
-            count = min(_NEIGHBOURS, len(queries))
-            offset[rows] = np.partition(similar, -count, axis=0)[-count:].mean(0) / 2
+    own = np.empty((len(queries), len(places)))
+    offset = np.zeros(len(gallery))
+    for rows in pictures.blocks(len(queries)):
         inside = np.flatnonzero((places >= rows.start) & (places < rows.stop))
+        if hubs == "keep" and not inside.size:
+            continue
+        similar = queries @ pictures.read(rows).T
         own[:, inside] = similar[:, places[inside] - rows.start]
+        if hubs == "keep":
+            continue
+        count = min(_NEIGHBOURS, len(queries))
+        offset[rows] = np.partition(similar, -count, axis=0)[-count:].mean(0) / 2
     own -= offset[places]
     rank = _Ranks(own, k)
-    for rows, block in pictures.blocks(len(queries)):
-        rank.add(queries @ block.T - offset[rows], rows.start)
-    hits = np.bincount(rank.among_nearest(_NEIGHBOURS), minlength=len(pictures.ids))
+    for rows in pictures.blocks(len(queries)):
+        rank.add(queries @ pictures.read(rows).T - offset[rows], rows.start)
+    hits = np.bincount(rank.among_nearest(_NEIGHBOURS), minlength=len(gallery))
     return Retrieval(
-        places=rank.places().T,
-        backward_rank=_own_ranks(own),
-        nearest=tuple(tuple(pictures.ids[at] for at in row) for row in rank.best[:, :k]),
+        places=None if right is None else rank.places().T,
+        backward_rank=None if right is None else _own_ranks(own),
+        nearest=tuple(tuple(gallery.ids[at] for at in row) for row in rank.best[:, :k]),
         similarity=(rank.similar[:, :k]).astype(np.float32),
-        gallery_size=len(pictures.ids),
+        gallery_size=len(gallery),
         hubness=_skewness(hits),
     )
 
 
-class _Gallery:
+class _Directions:
     """Embeddings of a gallery as directions of length 1, read in blocks."""
 
-    def __init__(
-        self, values: Any, ids: Sequence[str], mean: NDArray[Any] | None, metric: str
-    ) -> None:
-        self.values = values if hasattr(values, "shape") else np.asarray(values)
-        self.ids, self.metric = tuple(ids), metric
-        self.shape = tuple(self.values.shape[1:])
-        if len(self.ids) != self.values.shape[0]:
-            raise ShapeError(
-                f"The gallery has {self.values.shape[0]} embeddings and {len(self.ids)} ids; give "
-                "one id for each."
-            )
-        if len(self.ids) < 2:
+    def __init__(self, gallery: Gallery, mean: NDArray[Any] | None, metric: str) -> None:
+        self.gallery, self.metric, self.shape = gallery, metric, gallery.shape
+        if len(gallery) < 2:
             raise ShapeError("A gallery needs at least two pictures.")
-        self.place = {name: at for at, name in enumerate(self.ids)}
-        if len(self.place) < len(self.ids):
-            twice = next(name for at, name in enumerate(self.ids) if self.place[name] != at)
-            raise ShapeError(f"The gallery holds '{twice}' twice; leave one of them out.")
         self.mean = None if mean is None else np.asarray(mean, np.float64)
         if self.mean is not None and self.mean.shape != self.shape:
             raise ShapeError(
@@ -245,27 +263,33 @@ class _Gallery:
                 "mean of embeddings of the same kind."
             )
 
-    def places(self, right: Sequence[str], count: int) -> NDArray[np.int64]:
-        """Return the rows of the right pictures."""
+    def places(self, right: Sequence[str] | None, count: int) -> NDArray[np.int64]:
+        """Return the rows of the right pictures; none where no picture is right."""
+        if right is None:
+            return np.zeros(0, np.int64)
         if len(right) != count:
             raise ShapeError(
                 f"There are {count} decoded embeddings and {len(right)} ids; give one for each."
             )
-        missing = [name for name in right if name not in self.place]
+        missing = [name for name in right if name not in self.gallery.place]
         if missing:
             raise ShapeError(
                 f"The gallery lacks {len(missing)} of the pictures to be retrieved, the first "
-                f"'{missing[0]}'; add their embeddings."
+                f"'{missing[0]}'; add their embeddings, or give None as right for the nearest "
+                "pictures alone."
             )
-        return np.asarray([self.place[name] for name in right])
+        return np.asarray([self.gallery.place[name] for name in right], np.int64)
 
-    def blocks(self, queries: int) -> Iterator[tuple[slice, FloatArray]]:
+    def blocks(self, queries: int) -> Iterator[slice]:
         """Iterate over rows of the gallery, as many as fit with similarities to all queries."""
         width = max(1, 4 * queries, int(np.prod(self.shape, dtype=np.int64)))
         step = max(1, _BLOCK_VALUES // width)
-        for start in range(0, len(self.ids), step):
-            rows = slice(start, min(start + step, len(self.ids)))
-            yield rows, self.directions(np.asarray(self.values[rows]), "gallery")
+        for start in range(0, len(self.gallery), step):
+            yield slice(start, min(start + step, len(self.gallery)))
+
+    def read(self, rows: slice) -> FloatArray:
+        """Return the directions of some pictures of the gallery."""
+        return self.directions(self.gallery.rows(rows), "gallery")
 
     def directions(self, values: NDArray[Any], what: str) -> FloatArray:
         """Return embeddings about the mean, as rows of length 1."""
@@ -291,7 +315,7 @@ class _Gallery:
 class _Ranks:
     """Places of the right pictures and the nearest ones, over blocks of the gallery.
 
-    Rows are decoded embeddings, columns right pictures.
+    Rows are decoded embeddings, columns right pictures; there may be none.
     """
 
     def __init__(self, right: NDArray[np.float64], k: int) -> None:
@@ -303,7 +327,7 @@ class _Ranks:
         self.similar = np.zeros((len(right), 0))
 
     def add(self, similar: NDArray[np.float64], start: int) -> None:
-        for row, values in enumerate(np.sort(similar, axis=1)):
+        for row, values in enumerate(np.sort(similar, axis=1) if self.right.size else ()):
             right = self.right[row]
             not_above = np.searchsorted(values, right + _ROUNDING, side="right")
             self.above[row] += len(values) - not_above

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,9 @@ from numpy.typing import NDArray
 from calcarine.brain import Responses
 from calcarine.devices import on_cpu_if_full
 from calcarine.errors import LeakageError
-from calcarine.linear import RidgeCV, RidgeEdgeWarning
+from calcarine.linear import ComputedMatrix, RidgeCV, RidgeEdgeWarning
 
-__all__ = ["TargetSummary", "fit_ridge", "fit_together"]
+__all__ = ["TargetSummary", "fit_ridge", "fit_together", "side_by_side"]
 
 Array = NDArray[Any]
 
@@ -49,12 +51,13 @@ class TargetSummary:
 def fit_ridge(
     responses: Responses,
     ids: Sequence[str],
-    targets: Array,
+    targets: Array | ComputedMatrix,
     alphas: Array | None,
     n_folds: int,
     intercept: bool = True,
     grouped: bool = True,
     device: str = "cpu",
+    out: Path | None = None,
 ) -> tuple[RidgeCV, TargetSummary]:
     """Fit one ridge regression on training responses.
 
@@ -78,6 +81,8 @@ def fit_ridge(
         the same code does.
     device : str
         Where it is fitted; see :class:`calcarine.linear.RidgeCV`.
+    out : Path, optional
+        Folder for the weights, which then need not fit in memory.
 
     Returns
     -------
@@ -109,13 +114,14 @@ def fit_ridge(
         warnings.simplefilter("always", RidgeEdgeWarning)
         ridge = on_cpu_if_full(
             lambda place: RidgeCV(device=place, **options).fit(
-                data, targets[stimuli], groups=groups, target_rows=target_rows
+                data, _of_rows(targets, stimuli), groups=groups, target_rows=target_rows, out=out
             ),
             device,
         )
     if mean is not None:
         ridge.x_mean_ = mean
-        ridge.intercept_ = -(mean @ ridge.coef_.T)
+        # einsum casts as it goes; a product would copy all weights to float64.
+        ridge.intercept_ = -np.einsum("i,...i->...", mean, ridge.coef_)
     return ridge, _summarise(ridge, caught)
 
 
@@ -125,10 +131,54 @@ def _successive(n_trials: int, folds: int) -> NDArray[np.int64]:
     return np.repeat(np.arange(folds), [len(block) for block in blocks])
 
 
+def _of_rows(targets: Array | ComputedMatrix, rows: NDArray[np.intp]) -> Array | ComputedMatrix:
+    """Return some rows of the targets."""
+    if not isinstance(targets, ComputedMatrix):
+        return np.asarray(targets[rows])
+    shape = (len(rows), targets.shape[1])
+    return ComputedMatrix(shape, targets.dtype, lambda columns: targets.columns(columns)[rows])
+
+
+def side_by_side(targets: Mapping[str, Any]) -> ComputedMatrix:
+    """Return several targets as the columns of one matrix, without a copy.
+
+    Parameters
+    ----------
+    targets : mapping of str to array of shape (n, ...)
+        In memory or on disk; some columns are read at a time.
+    """
+    widths = [math.prod(values.shape[1:]) for values in targets.values()]
+    starts = np.cumsum([0, *widths])
+    parts = list(zip(targets.values(), starts[:-1].tolist(), widths, strict=True))
+
+    def columns(wanted: slice) -> Array:
+        return np.concatenate(
+            [
+                _columns(values, max(wanted.start - start, 0), min(wanted.stop - start, width))
+                for values, start, width in parts
+                if wanted.start < start + width and wanted.stop > start
+            ],
+            axis=1,
+        )
+
+    count = next(iter(targets.values())).shape[0]
+    return ComputedMatrix((count, int(starts[-1])), np.float64, columns)
+
+
+def _columns(values: Any, start: int, stop: int) -> Array:
+    """Return some columns of an array (n, ...) that is flattened to (n, d)."""
+    if len(values.shape) == 1:
+        return np.asarray(values[:])[:, None]
+    behind = math.prod(values.shape[2:])
+    first = start // behind
+    block = np.asarray(values[:, first : -(-stop // behind)])
+    return block.reshape(len(block), -1)[:, start - first * behind : stop - first * behind]
+
+
 def fit_together(
     responses: Responses,
     ids: Sequence[str],
-    targets: Mapping[str, Array],
+    targets: Mapping[str, Any],
     *options: Any,
 ) -> dict[str, tuple[RidgeCV, TargetSummary]]:
     """Fit several targets on the same responses, which are decomposed once for all of them.
@@ -138,6 +188,7 @@ def fit_together(
     responses, ids
         See `fit_ridge`.
     targets : mapping of str to array of shape (n_stimuli, ...)
+        In memory or on disk. Some columns of them are in memory as a matrix at a time.
     *options
         Further arguments of `fit_ridge`, in its order.
 
@@ -146,14 +197,12 @@ def fit_together(
     dict of str to (RidgeCV, TargetSummary)
         By name of the target. Of several, ``cv_curve_`` is the mean over all of them.
     """
-    flat = {name: np.reshape(values, (len(values), -1)) for name, values in targets.items()}
-    whole = next(iter(flat.values())) if len(flat) == 1 else np.concatenate([*flat.values()], 1)
-    ridge, summary = fit_ridge(responses, ids, whole, *options)
-    if len(flat) == 1:
-        return dict.fromkeys(flat, (ridge, summary))
+    ridge, summary = fit_ridge(responses, ids, side_by_side(targets), *options)
+    if len(targets) == 1:
+        return dict.fromkeys(targets, (ridge, summary))
     fitted, start = {}, 0
-    for name, values in flat.items():
-        stop = start + values.shape[1]
+    for name, values in targets.items():
+        stop = start + math.prod(values.shape[1:])
         fitted[name] = _part(ridge, slice(start, stop))
         start = stop
     return fitted

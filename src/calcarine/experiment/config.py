@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from calcarine.experiment.visdec_config import VisDecConfig
 
@@ -31,6 +38,7 @@ __all__ = [
     "SearchConfig",
     "TargetConfig",
     "check_denoises",
+    "gallery_folder",
 ]
 
 # Names of spaces that the model gives, which files must not take.
@@ -334,6 +342,38 @@ class EvaluationConfig(_Section):
     ceiling_samples: int = Field(1, ge=1, description="Samples of each stimulus for ceilings.")
 
 
+_GALLERY = re.compile(r"test|train|all|folder(?P<seen>\+seen)?:(?P<folder>.+)")
+
+
+def _check_galleries(value: list[str]) -> list[str]:
+    """Return galleries with absolute folders, since a run may be continued from elsewhere."""
+    checked = []
+    for name in value:
+        match = _GALLERY.fullmatch(name)
+        if match is None:
+            raise ValueError(
+                f"there is no gallery '{name}'; choose test, train, all, folder:PATH or "
+                "folder+seen:PATH"
+            )
+        if match["folder"] is not None:
+            place = Path(match["folder"]).expanduser().absolute()
+            name = f"folder{match['seen'] or ''}:{place}"
+        checked.append(name)
+    twice = next((name for name in checked if checked.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the gallery {twice} is named twice; name it once")
+    return checked
+
+
+_Galleries = Annotated[list[str], Field(min_length=1), AfterValidator(_check_galleries)]
+
+
+def gallery_folder(gallery: str) -> str | None:
+    """Return the folder of the pictures of a gallery, None for galleries of stimuli."""
+    match = _GALLERY.fullmatch(gallery)
+    return None if match is None else match["folder"]
+
+
 class TargetConfig(_Section):
     """A feature space that is decoded from a region."""
 
@@ -342,10 +382,18 @@ class TargetConfig(_Section):
     )
     space: str = Field(
         description="Feature space: hf:MODEL:LAYER:POOL, net:NETWORK:LAYER, z, c, or your own "
-        "array as file:PATH (.npy or .npz, a row for each stimulus).",
+        "array as file:PATH (.npy, .npz or .parquet, a row for each stimulus).",
         pattern=r"^(z|c|(hf|net|file):.+)$",
     )
     roi: str = Field("all", description=f"Region that predicts it: {_REGION}.")
+    rescale: Literal["none", "norm", "variance", "components", "posterior"] = Field(
+        "none",
+        description="How predictions are brought back to scale, learned from held-out training "
+        "stimuli: docs/embeddings.md.",
+    )
+    galleries: _Galleries | None = Field(
+        None, description="Galleries of this target; by default embeddings.galleries."
+    )
 
     @field_validator("space")
     @classmethod
@@ -367,6 +415,12 @@ class EmbeddingsConfig(_Section):
     targets: list[TargetConfig] = Field(
         default_factory=list, description="What is decoded; without any, nothing is retrieved."
     )
+    galleries: _Galleries = Field(
+        ["test", "all"],
+        description="Galleries that are searched: the test stimuli, the training stimuli (train), "
+        "all stimuli, the pictures in a folder (folder:PATH), or those and the test stimuli "
+        "(folder+seen:PATH).",
+    )
     metric: Literal["cosine", "correlation"] = Field(
         "cosine", description="Similarity about the training mean by which pictures are retrieved."
     )
@@ -384,6 +438,29 @@ class EmbeddingsConfig(_Section):
         if twice is not None:
             raise ValueError(f"two targets have the name '{twice}'; give each its own")
         return value
+
+    @model_validator(mode="after")
+    def _have_features_of_other_pictures(self) -> EmbeddingsConfig:
+        for target in self.targets:
+            if not target.space.startswith(("hf:", "net:")):
+                other = next((g for g in self.galleries_of(target) if gallery_folder(g)), None)
+                if other is not None:
+                    raise ValueError(
+                        f"the target {target.name} of {target.space} has no features of the "
+                        f"pictures in {other}; choose hf:MODEL or net:NETWORK:LAYER, or galleries "
+                        "of its own without folders"
+                    )
+        return self
+
+    def galleries_of(self, target: TargetConfig) -> list[str]:
+        """Return the galleries that are searched for a target."""
+        return self.galleries if target.galleries is None else target.galleries
+
+    @property
+    def folders(self) -> list[str]:
+        """Folders of pictures that are searched."""
+        searched = [gallery for target in self.targets for gallery in self.galleries_of(target)]
+        return list(dict.fromkeys(folder for folder in map(gallery_folder, searched) if folder))
 
 
 class EncodingConfig(_PenaltyGrid):

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calcarine.errors import DamagedFileError, SettingError, ShapeError
+from calcarine.errors import (
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+    ShapeError,
+    one_line,
+)
 from calcarine.evaluation.inputs.array_files import read_arrays
 from calcarine.files import read_json
 from calcarine.stimuli import StimulusSet
@@ -17,7 +23,7 @@ from calcarine.stimuli.tables import read_rows
 
 __all__ = ["read_feature_file", "read_feature_files"]
 
-_IDS = "ids"
+_IDS, _ID = "ids", "id"
 
 
 def read_feature_files(
@@ -35,10 +41,11 @@ def read_feature_file(name: str, path: Path, stimuli: StimulusSet) -> NDArray[np
     name : str
         Name of the feature space.
     path : Path
-        ``.npy`` with the features, or ``.npz`` with one array of features and, optionally, an
-        array ``ids`` of stimulus ids. Ids may also be in a file of the same name that ends with
-        ``.json`` (a list) or ``.csv`` (a column ``id``). Without ids the rows are those of the
-        data set's stimuli, in their order.
+        ``.npy`` with the features; ``.npz`` with one array of features and, optionally, an array
+        ``ids`` of stimulus ids; or ``.parquet`` with a column of lists, nested for more than one
+        axis, or a column of numbers for each value, and optionally a column ``id``. Ids may also
+        be in a file of the same name that ends with ``.json`` (a list) or ``.csv`` (a column
+        ``id``). Without ids the rows are those of the data set's stimuli, in their order.
     stimuli : StimulusSet
         Stimuli of the data set.
 
@@ -52,11 +59,15 @@ def read_feature_file(name: str, path: Path, stimuli: StimulusSet) -> NDArray[np
     CalcarineError
         If the file cannot be read, a stimulus has no row, or values are not finite numbers.
     """
-    if path.suffix.lower() not in (".npy", ".npz"):
+    if path.suffix.lower() not in (".npy", ".npz", ".parquet"):
         raise SettingError(
-            f"The features '{name}' are in {path}; save them as .npy or .npz, one row per stimulus."
+            f"The features '{name}' are in {path}; save them as .npy, .npz or .parquet, one row "
+            "per stimulus."
         )
-    arrays = dict(read_arrays(path, "features"))
+    if path.suffix.lower() == ".parquet":
+        arrays = _read_parquet(path)
+    else:
+        arrays = dict(read_arrays(path, "features"))
     ids = _ids(path, arrays.pop(_IDS, None))
     if len(arrays) != 1:
         raise DamagedFileError(
@@ -76,6 +87,75 @@ def read_feature_file(name: str, path: Path, stimuli: StimulusSet) -> NDArray[np
             f"The features '{name}' in {path} hold values that are not finite; replace them."
         )
     return features
+
+
+def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the features of a parquet file and, if it has a column of them, the ids."""
+    import pyarrow.parquet as parquet
+    import pyarrow.types as types
+
+    if not path.is_file():
+        raise MissingFileError(f"There is no file {path}; check its name.")
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise DamagedFileError(
+            f"{path} cannot be read as parquet ({one_line(error)}); save it again."
+        ) from error
+    arrays: dict[str, NDArray[Any]] = {}
+    if _ID in table.column_names:
+        if table[_ID].null_count:
+            raise DamagedFileError(f"The column {_ID} of {path} lacks values; name every stimulus.")
+        arrays[_IDS] = np.asarray([str(each) for each in table[_ID].to_pylist()])
+    # pandas writes its index as a column.
+    names = [n for n in table.column_names if n != _ID and not n.startswith("__index_level_")]
+    if not names:
+        return arrays
+    if len(names) == 1 and types.is_nested(table.schema.field(names[0]).type):
+        arrays[names[0]] = _nested(table[names[0]].combine_chunks(), path, names[0])
+        return arrays
+    wrong = [
+        name
+        for name in names
+        if table[name].null_count
+        or not (types.is_integer(kind := table.schema.field(name).type) or types.is_floating(kind))
+    ]
+    if wrong:
+        raise DamagedFileError(
+            f"The column {wrong[0]} of {path} holds other values than numbers, or none; keep an "
+            f"{_ID} and either one column of lists or columns of numbers."
+        )
+    columns = [table[name].to_numpy().astype(np.float32) for name in names]
+    arrays["features"] = np.stack(columns, axis=1)
+    return arrays
+
+
+def _nested(values: Any, path: Path, name: str) -> NDArray[Any]:
+    """Return a column of lists as an array, with an axis for each level of lists."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    shape = [len(values)]
+    while types.is_nested(values.type):
+        lists = types.is_list(values.type) or types.is_large_list(values.type)
+        if not lists and not types.is_fixed_size_list(values.type):
+            break
+        lengths = set(compute.unique(compute.list_value_length(values)).to_pylist())
+        if len(lengths) != 1 or None in lengths:
+            raise ShapeError(
+                f"The lists in the column {name} of {path} have unequal lengths; give every "
+                "stimulus the same number of values."
+            )
+        shape.append(int(lengths.pop()))
+        values = values.flatten()
+    number = types.is_integer(values.type) or types.is_floating(values.type)
+    if not number or (isinstance(values, pa.Array) and values.null_count):
+        raise DamagedFileError(
+            f"The lists in the column {name} of {path} hold other values than numbers, or none; "
+            "save numbers."
+        )
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 def _ids(path: Path, inside: NDArray[Any] | None) -> list[str] | None:

@@ -131,7 +131,7 @@ def retrieve_key(config: Experiment, digests: Digests, before: Keys) -> str:
         config.ridge.model_dump(exclude={"enabled"}),
         digests.splits,
         config.evaluation.model_dump(include={"n_boot", "n_permutations", "seed"}),
-        [digests.contents.get(name) for name in named],
+        [digests.contents.get(name) for name in (*named, *config.embeddings.folders)],
     )
 
 

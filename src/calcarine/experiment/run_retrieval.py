@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calcarine.brain import Split
-from calcarine.decoding import EmbeddingRegression, Retrieval, retrieve
+from calcarine.decoding import EmbeddingRegression, Gallery, Retrieval, retrieve
 from calcarine.evaluation.statistics.intervals import bootstrap_interval
 from calcarine.evaluation.statistics.permutation import permutation_test
+from calcarine.experiment.config import TargetConfig, gallery_folder
 from calcarine.experiment.feature_files import read_feature_file
-from calcarine.features import extract_spaces
+from calcarine.features import extract_folder, extract_spaces
 from calcarine.files import atomic_write, write_text
+from calcarine.stimuli import StimulusSet
 
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
@@ -35,19 +37,22 @@ def retrieve_stimuli(work: Workspace) -> None:
 
     Writes ``retrieval/``: the decoders and ``decoded.safetensors`` of each split (``decoders``),
     ranks and nearest pictures of each stimulus (``stimuli.parquet``), and scores
-    (``summary.json``).
+    with the shape and origin of the features (``summary.json``).
     """
     config, folder = work.config.embeddings, work.run.path / "retrieval"
-    features = _features(work)
+    features, folders = _features(work), _Folders(work)
     found: dict[tuple[str, str], list[tuple[Split, Retrieval]]] = {}
     with work.progress.track("Retrieval", len(work.splits)) as advance:
         for split in work.splits:
             place = folder / "decoders" / split.name
             for name, values in _decoded(work, split, features, place).items():
-                for gallery, one in _retrieved(work, split, values, features[name]):
+                target = next(each for each in config.targets if each.name == name)
+                for gallery, one in _retrieved(
+                    work, split, target, values, features[name], folders
+                ):
                     found.setdefault((name, gallery), []).append((split, one))
             advance(1)
-    _show(work, found, folder / "pictures")
+    _show(work, found, folders, folder / "pictures")
     rows = [row for key, parts in found.items() for row in _stimuli(*key, parts)]
     with atomic_write(folder / "stimuli.parquet") as partial:
         pd.DataFrame(rows).to_parquet(partial)
@@ -67,7 +72,21 @@ def retrieve_stimuli(work: Workspace) -> None:
         }
         for (name, gallery), parts in found.items()
     ]
-    content = {"scores": scores, "metric": config.metric, "hubs": config.hubs}
+    contents = work.digests.contents
+    made_of = {
+        name: {
+            "space": target.space,
+            "shape": list(features[name].shape[1:]),
+            "content": contents.get(target.file or target.space),
+        }
+        for name, target in spaces.items()
+    }
+    content = {
+        "scores": scores,
+        "features": made_of,
+        "metric": config.metric,
+        "hubs": config.hubs,
+    }
     write_text(folder / "summary.json", json.dumps(content, indent=1))
 
 
@@ -83,7 +102,9 @@ def _decoded(
         return {target.name: stored[target.name] for target in work.config.embeddings.targets}
     shutil.rmtree(folder, ignore_errors=True)
     rois = {target.name: target.roi for target in work.config.embeddings.targets}
-    decoder = EmbeddingRegression(rois, **work.ridge_options).fit(work.dataset, split, features)
+    rescale = {target.name: target.rescale for target in work.config.embeddings.targets}
+    decoder = EmbeddingRegression(rois, **work.ridge_options, rescale=rescale)
+    decoder.fit(work.dataset, split, features)
     decoded = decoder.predict(work.dataset, split)
     decoder.save(folder)
     with atomic_write(file) as partial:
@@ -114,17 +135,55 @@ def _features(work: Workspace) -> dict[str, NDArray[np.float32]]:
     }
 
 
+class _Folders:
+    """Folders of pictures that are searched, and their features."""
+
+    def __init__(self, work: Workspace) -> None:
+        config = work.config.embeddings
+        self.pictures: dict[str, StimulusSet] = {}
+        self.features: dict[str, dict[str, Any]] = {}
+        for folder in config.folders:
+            spaces = [
+                target.space
+                for target in config.targets
+                if any(gallery_folder(gallery) == folder for gallery in config.galleries_of(target))
+            ]
+            self.pictures[folder], self.features[folder] = extract_folder(
+                spaces,
+                work.model,
+                folder,
+                work.store,
+                size=work.dataset.stimuli.size,
+                batch_size=work.config.generation.batch_size,
+            )
+
+    def gallery(self, folder: str, space: str) -> Gallery:
+        return Gallery(self.features[folder][space], self.pictures[folder].ids)
+
+
 def _retrieved(
-    work: Workspace, split: Split, decoded: NDArray[Any], features: NDArray[Any]
+    work: Workspace,
+    split: Split,
+    target: TargetConfig,
+    decoded: NDArray[Any],
+    features: NDArray[Any],
+    folders: _Folders,
 ) -> Iterator[tuple[str, Retrieval]]:
     """Yield what is retrieved in each gallery; one test stimulus alone is no gallery."""
     stimuli, config = work.dataset.stimuli, work.config.embeddings
     mean = features[stimuli.rows(split.train)].mean(0, dtype=np.float64)
     options: dict[str, Any] = {"mean": mean, "metric": config.metric, "hubs": config.hubs}
-    if len(split.test) > 1:
-        own = features[stimuli.rows(split.test)]
-        yield "test", retrieve(decoded, own, split.test, **options)
-    yield "all", retrieve(decoded, features, split.test, stimuli.ids, **options)
+    sets = {"test": split.test, "train": split.train, "all": stimuli.ids}
+    for name in config.galleries_of(target):
+        folder = gallery_folder(name)
+        parts = [] if folder is None else [folders.gallery(folder, target.space)]
+        ids = sets.get(name, split.test if name.startswith("folder+seen:") else ())
+        if ids:
+            parts.append(Gallery(features[stimuli.rows(ids)], ids))
+        gallery = Gallery.joined(parts)
+        if len(gallery) > 1:
+            seen = split.test if ids and name != "train" else None
+            yield name, retrieve(decoded, gallery, seen, **options)
 
 
 def _stimuli(
@@ -137,8 +196,8 @@ def _stimuli(
             "gallery": gallery,
             "split": split.name,
             "id": key,
-            "rank": part.rank[row],
-            "backward_rank": part.backward_rank[row],
+            "rank": part.rank[row] if part.has_ranks else np.nan,
+            "backward_rank": np.nan if part.backward_rank is None else part.backward_rank[row],
             "gallery_size": part.gallery_size,
             "nearest": list(part.nearest[row]),
         }
@@ -150,32 +209,55 @@ def _stimuli(
 def _show(
     work: Workspace,
     found: Mapping[tuple[str, str], Sequence[tuple[Split, Retrieval]]],
+    folders: _Folders,
     folder: Path,
 ) -> None:
     """Keep the pictures that the report shows, and which these are (``shown.json``)."""
-    split, stimuli = work.splits[0], work.dataset.stimuli
+    split, seen = work.splits[0], work.dataset.stimuli
     order = np.random.default_rng(work.config.evaluation.seed).permutation(len(split.test))
     chosen = sorted(int(row) for row in order[:SHOWN])
-    shown = {
-        name: [[split.test[row], *parts[0][1].nearest[row]] for row in chosen]
-        for (name, gallery), parts in found.items()
-        if gallery == "all"
-    }
-    needed = list(dict.fromkeys(key for rows in shown.values() for row in rows for key in row))
-    files = {key: f"{number}.png" for number, key in enumerate(needed)}
-    folder.mkdir(parents=True, exist_ok=True)
-    for key, image in zip(needed, stimuli.images(needed), strict=True):
-        with atomic_write(folder / files[key]) as partial:
+    files: dict[tuple[str, str], str] = {}  # by folder, if any, and id
+
+    def shown(gallery: str, key: str) -> list[str]:
+        place = gallery_folder(gallery)
+        other = place if place is not None and key in folders.pictures[place] else ""
+        return [key, files.setdefault((other, key), f"{len(files)}.png")]
+
+    sheets = []
+    for (name, gallery), parts in found.items():
+        if gallery == "test" and (name, "all") in found:
+            continue  # all stimuli are the harder gallery
+        rows = [
+            [shown("all", split.test[row])]
+            + [shown(gallery, key) for key in parts[0][1].nearest[row]]
+            for row in chosen
+        ]
+        sheets.append({"target": name, "gallery": gallery, "rows": rows})
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for (other, key), file in files.items():
+        image = folders.pictures[other].image(key) if other else seen.image(key)
+        with atomic_write(folder / file) as partial:
             Image.fromarray(image).save(partial, format="PNG")
-    write_text(folder / "shown.json", json.dumps({"rows": shown, "files": files}))
+    write_text(folder / "shown.json", json.dumps(sheets))
 
 
 def _scores(
     parts: Sequence[Retrieval], n_boot: int, n_permutations: int, seed: int
 ) -> Mapping[str, Any]:
-    """Return scores over all splits, with an interval over stimuli and a permutation p."""
+    """Return scores over all splits, with an interval over stimuli and a permutation p.
+
+    Without the pictures that were seen, the size of the gallery and its hubness are all there is.
+    """
+    facts = {
+        "stimuli": sum(len(part.nearest) for part in parts),
+        "gallery_size": int(np.median([part.gallery_size for part in parts])),
+        "hubness": float(np.mean([part.hubness for part in parts])),
+    }
+    if not all(part.has_ranks for part in parts):
+        return facts
     rank = np.concatenate([part.rank for part in parts])
-    backward = np.concatenate([part.backward_rank for part in parts])
+    backward = np.concatenate([np.asarray(part.backward_rank) for part in parts])
     sizes = [part.gallery_size for part in parts]
     groups = np.repeat(np.arange(len(parts)), [len(part.rank) for part in parts])
     # Responses are exchanged within their split only.
@@ -185,9 +267,7 @@ def _scores(
         table[np.ix_(rows, rows)] = part.percentiles
     own = np.diag(table)
     low, high = bootstrap_interval(own, n_boot, seed=seed)
-    return {
-        "stimuli": len(rank),
-        "gallery_size": int(np.median(sizes)),
+    return facts | {
         "top-1": float(np.mean(rank <= 1)),
         "top-1 chance": float(np.mean([1 / size for size in sizes])),
         "top-5": float(np.mean(rank <= 5)),
@@ -200,5 +280,4 @@ def _scores(
         if len(rank) > len(parts)
         else None,
         "backward top-1": float(np.mean(backward <= 1)),
-        "hubness": float(np.mean([part.hubness for part in parts])),
     }

@@ -22,6 +22,7 @@ from calcarine.features.latents import texts_of
 from calcarine.features.spaces import SpaceName
 from calcarine.features.store import ExtractMany, FeatureSpace, Shape
 from calcarine.linear.costs import RidgeCost, banded_ridge_cost, ridge_cost
+from calcarine.stimuli.picture_folders import picture_files
 
 if TYPE_CHECKING:
     from calcarine.brain import Split
@@ -315,10 +316,25 @@ def _retrieve_cost(work: Workspace) -> StageCost:
         for roi, names in by_region.items()
         for total in [sum(widths[name] for name in names)]
     ]
+    # Without the choice of penalties: at most as much as the fit.
+    fits += [
+        (f"held-out predictions of {' and '.join(names)}", 1, _decoder(work, split, roi, total))
+        for split in work.splits
+        for roi, own in by_region.items()
+        for names in [[t.name for t in targets if t.name in own and t.rescale != "none"]]
+        for total in [sum(widths[name] for name in names)]
+        if names
+    ]
     voxels = max(int(work.dataset.roi_mask(t.roi).sum()) for t in targets)
     disk = _FLOAT * voxels * sum(widths.values()) * len(work.splits)
-    arrays = 2 * _FLOAT * len(stimuli) * sum(widths.values())
+    # Rescaling copies a target; fits read some columns at a time.
+    copied = [widths.get(t.name, 0) for t in targets if t.rescale != "none"]
+    arrays = _FLOAT * len(stimuli) * (sum(widths.values()) + sum(copied))
     unknown = tuple(f"features and decoder of {t.name}" for t in targets if t.name not in widths)
+    unknown += tuple(
+        f"features of {len(picture_files(folder)):,} pictures in {folder}"
+        for folder in work.config.embeddings.folders
+    )
     return StageCost(found.parts, tuple(fits), arrays, disk, found.stored, unknown)
 
 

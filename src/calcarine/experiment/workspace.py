@@ -30,6 +30,7 @@ from calcarine.features import FeatureStore, LatentSettings
 from calcarine.features.latents import count_without_category, source_digests
 from calcarine.features.spaces import SpaceName
 from calcarine.splits.split_files import find_split
+from calcarine.stimuli.picture_folders import listing_digest, picture_files
 
 __all__ = ["Workspace"]
 
@@ -457,6 +458,10 @@ class Workspace:
         files = list(self.config.encoding.feature_files.values())
         files += [target.file for target in self.config.embeddings.targets if target.file]
         own = {name: digest_content(Path(name)) for name in files}
+        own |= {
+            folder: listing_digest(picture_files(folder))
+            for folder in self.config.embeddings.folders
+        }
         spaces = [target.space for target in self.config.embeddings.targets]
         for space in [*spaces, *self.config.encoding.extra_names]:
             model = SpaceName.parse(space).model if space.startswith("hf:") else None

@@ -19,6 +19,7 @@ from calcarine.linear.banded_ridge import (
 )
 from calcarine.linear.delays import Delayer
 from calcarine.linear.estimators import BandedRidgeCV, RidgeCV
+from calcarine.linear.held_out import iter_held_out
 from calcarine.linear.ridge import DEFAULT_ALPHAS, iter_ridge_cv, ridge_cv
 from calcarine.linear.storage import load, save
 
@@ -40,6 +41,7 @@ __all__ = [
     "VariancePartition",
     "banded_ridge_cv",
     "grouped_folds",
+    "iter_held_out",
     "iter_ridge_cv",
     "load",
     "partition_variance",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 
 from calcarine.linear._banded_inputs import column_spaces
+from calcarine.linear._predictors import ComputedMatrix
 from calcarine.linear._results import edge_fractions, predict_linear, warn_at_edges
 from calcarine.linear._validation import (
     RidgeError,
@@ -145,10 +147,11 @@ class RidgeCV(_LinearEstimator):
     def fit(
         self,
         X: npt.ArrayLike,
-        y: npt.ArrayLike,
+        y: npt.ArrayLike | ComputedMatrix,
         groups: npt.ArrayLike | None = None,
         target_rows: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
+        out: str | os.PathLike[str] | None = None,
     ) -> RidgeCV:
         """Fit on all rows, with penalties chosen by cross-validation over whole groups.
 
@@ -156,12 +159,16 @@ class RidgeCV(_LinearEstimator):
         ----------
         X : array-like, shape (n, p)
         y : array-like, shape (n, t) or (n,), or fewer rows with `target_rows`
+            Or a `ComputedMatrix`, of which some columns at a time are in memory.
         groups : array-like, shape (n,), optional
             Stimulus id of each trial.
         target_rows : array-like of int, shape (n,), optional
             Row of y of each trial, for y with one row per stimulus.
         sample_weight : array-like, shape (n,), optional
             Weight of each trial, in the fit and in held-out errors.
+        out : path-like, optional
+            Folder for the weights, of which ``coef_`` is then a memory map; see
+            `calcarine.linear.ridge_cv`.
 
         Returns
         -------
@@ -176,7 +183,7 @@ class RidgeCV(_LinearEstimator):
         if y is None:
             raise RidgeError("RidgeCV requires y to be passed, but the target y is None.")
         x = validate_features(self, X, reset=True, ensure_min_samples=2)
-        targets = validate_targets(y)
+        targets = y if isinstance(y, ComputedMatrix) else validate_targets(y)
         result = ridge_cv(
             x,
             targets,
@@ -195,8 +202,9 @@ class RidgeCV(_LinearEstimator):
             dtype=self.dtype,
             block_size=self.block_size,
             device=self.device,
+            out=out,
         )
-        vector = targets.ndim == 1
+        vector = len(targets.shape) == 1
         self.coef_ = result.coef[:, 0] if vector else result.coef.T
         self.intercept_ = result.intercept[0] if vector else result.intercept
         self.alpha_ = result.alpha[0] if vector else result.alpha

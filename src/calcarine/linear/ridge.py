@@ -65,7 +65,7 @@ _STREAMED = 50_000
 @one_pool
 def ridge_cv(
     X: npt.ArrayLike,
-    Y: npt.ArrayLike,
+    Y: npt.ArrayLike | ComputedMatrix,
     *,
     alphas: npt.ArrayLike = DEFAULT_ALPHAS,
     groups: npt.ArrayLike | None = None,
@@ -97,7 +97,7 @@ def ridge_cv(
         Predictors, one row per trial: responses for a decoder, features for an encoding model.
         A zarr array, HDF5 data set or memory map is read in chunks of rows, once for the means and
         once for each precision that is tried.
-    Y : array-like, shape (n, t) or (n,)
+    Y : array-like, shape (n, t) or (n,), or ComputedMatrix
         Targets. From disk they are read in blocks of columns, once if each target has its own
         penalty and twice otherwise.
     alphas : array-like, shape (n_alphas,)

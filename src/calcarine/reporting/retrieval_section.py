@@ -13,13 +13,42 @@ from calcarine.files import read_json
 from calcarine.reporting.html_pages import data_uri
 from calcarine.reporting.score_tables import number
 
-__all__ = ["HEADINGS", "RetrievalSection", "read_retrieval", "retrieval_lines"]
+__all__ = ["HEADINGS", "RetrievalSection", "Sheet", "read_retrieval", "retrieval_lines"]
 
 HEADINGS = (
     *("target", "feature space", "region", "gallery", "rank percentile [95 % interval]", "p"),
     *("top-1 (chance)", "top-5", "median rank", "backward top-1", "hubness"),
 )
-_GALLERIES = {"test": "{size} test stimuli", "all": "all {size} stimuli"}
+_GALLERIES = {
+    "test": "{size} test stimuli",
+    "train": "{size} training stimuli",
+    "all": "all {size} stimuli",
+    "folder": "{size} pictures in {folder}",
+    "folder+seen": "{size} pictures: those in {folder} and the test stimuli",
+}
+_HOLD_SEEN = ("test", "all", "folder+seen")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Some stimuli and the pictures nearest to what was decoded.
+
+    Attributes
+    ----------
+    target : str
+    gallery : str
+        In words.
+    holds_seen : bool
+        Whether the gallery holds the stimuli themselves.
+    rows : list
+        For each stimulus: (id, picture) of it and of the nearest pictures, best first; pictures as
+        data URIs.
+    """
+
+    target: str
+    gallery: str
+    holds_seen: bool
+    rows: list[list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -30,16 +59,18 @@ class RetrievalSection:
     ----------
     rows : list of tuple of str
         Cells under `HEADINGS`.
-    sheets : dict of str to list
-        By target, for some stimuli: (id, picture) of the stimulus and of those nearest to what was
-        decoded, best first; pictures as data URIs.
+    sheets : list of Sheet
     corrected : bool
         Whether similarities are corrected for hubs.
+    holding, lacking : list of str
+        Galleries that hold the pictures that were seen, and those that lack them.
     """
 
     rows: list[tuple[str, ...]]
-    sheets: dict[str, list[list[tuple[str, str]]]]
+    sheets: list[Sheet]
     corrected: bool
+    holding: list[str]
+    lacking: list[str]
 
 
 def read_retrieval(run: Path) -> RetrievalSection | None:
@@ -58,17 +89,33 @@ def read_retrieval(run: Path) -> RetrievalSection | None:
         if not settings["embeddings"]["targets"]:  # of earlier settings
             return None
         content = read_json(folder / "summary.json")
-        rows = [_row(score) for score in content["scores"]]
-        shown = read_json(folder / "pictures" / "shown.json")
-        uris = {
-            key: data_uri((folder / "pictures" / Path(name).name).read_bytes())
-            for key, name in shown["files"].items()
-        }
-        sheets = {
-            str(target): [[(str(key), uris[key]) for key in keys] for keys in listed]
-            for target, listed in shown["rows"].items()
-        }
-        return RetrievalSection(rows, sheets, content["hubs"] != "keep")
+        scores = content["scores"]
+        words = {(score["target"], score["gallery"]): _gallery(score) for score in scores}
+        pictures: dict[str, str] = {}
+
+        def uri(name: str) -> str:
+            if name not in pictures:
+                file = folder / "pictures" / Path(name).name
+                pictures[name] = data_uri(file.read_bytes())
+            return pictures[name]
+
+        sheets = [
+            Sheet(
+                str(sheet["target"]),
+                words[sheet["target"], sheet["gallery"]],
+                _kind(sheet["gallery"]) in _HOLD_SEEN,
+                [[(str(key), uri(name)) for key, name in row] for row in sheet["rows"]],
+            )
+            for sheet in read_json(folder / "pictures" / "shown.json")
+        ]
+        held = {_gallery(score): _kind(score["gallery"]) in _HOLD_SEEN for score in scores}
+        return RetrievalSection(
+            [_row(score) for score in scores],
+            sheets,
+            content["hubs"] != "keep",
+            [name for name, holds in held.items() if holds],
+            [name for name, holds in held.items() if not holds],
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise DamagedFileError(
             f"{folder} cannot be read; make it again with 'calcarine retrieve {run}'."
@@ -86,28 +133,49 @@ def retrieval_lines(run: Path) -> list[str]:
     section = read_retrieval(run)
     if section is None:
         return []
-    cells = [dict(zip(HEADINGS, row, strict=True)) for row in section.rows]
-    return [
-        f"Retrieval by {row['target']} from {row['region']} among {row['gallery']}: rank "
-        f"percentile {row[HEADINGS[4]]}, {row['p']}, top-1 {row['top-1 (chance)']}, top-5 "
-        f"{row['top-5']}, median rank {row['median rank']}"
-        for row in cells
-    ]
+    lines = []
+    for row in (dict(zip(HEADINGS, cells, strict=True)) for cells in section.rows):
+        searched = f"Retrieval by {row['target']} from {row['region']} among {row['gallery']}"
+        if row["gallery"] in section.lacking:
+            lines.append(f"{searched}: no ranks, because it lacks the pictures that were seen")
+            continue
+        lines.append(
+            f"{searched}: rank percentile {row[HEADINGS[4]]}, {row['p']}, top-1 "
+            f"{row['top-1 (chance)']}, top-5 {row['top-5']}, median rank {row['median rank']}"
+        )
+    return lines
+
+
+def _kind(gallery: str) -> str:
+    """Return the kind of a gallery by its name in the settings."""
+    return gallery.partition(":")[0]
+
+
+def _gallery(score: dict[str, Any]) -> str:
+    """Return the gallery of a score in words, with its size."""
+    folder = score["gallery"].partition(":")[2]
+    return _GALLERIES[_kind(score["gallery"])].format(
+        size=f"{score['gallery_size']:,}", folder=folder
+    )
 
 
 def _row(score: dict[str, Any]) -> tuple[str, ...]:
+    named = (
+        *(str(score[name]) for name in ("target", "space", "roi")),
+        _gallery(score),
+    )
+    hubness = f"{score['hubness']:.2f}"
+    if "rank percentile" not in score:
+        return (*named, *["–"] * 6, hubness)
     low, high = number(float(score["ci_low"])), number(float(score["ci_high"]))
     p = score["p"]
     return (
-        str(score["target"]),
-        str(score["space"]),
-        str(score["roi"]),
-        _GALLERIES[score["gallery"]].format(size=score["gallery_size"]),
+        *named,
         f"{number(float(score['rank percentile']))} [{low}, {high}]",
         "–" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}",
-        f"{score['top-1']:.3f} ({score['top-1 chance']:.3f})",
+        f"{score['top-1']:.3f} ({score['top-1 chance']:.2g})",
         f"{score['top-5']:.3f}",
         f"{score['median rank']:g}",
         f"{score['backward top-1']:.3f}",
-        f"{score['hubness']:.2f}",
+        hubness,
     )

@@ -32,6 +32,7 @@ from calcarine.stimuli._sources import (
     map_files,
 )
 from calcarine.stimuli._stimulus_table import cell_texts, read_table
+from calcarine.stimuli.picture_folders import listing_digest, picture_files
 
 __all__ = ["StimulusSet"]
 
@@ -39,7 +40,8 @@ __all__ = ["StimulusSet"]
 class StimulusSet:
     """Pictures of one size with ids, captions and categories, read when they are used.
 
-    Make one with `from_arrays`, `from_folder`, `from_hdf5`, `from_scenes` or `joined`.
+    Make one with `from_arrays`, `from_folder`, `from_pictures`, `from_hdf5`, `from_scenes` or
+    `joined`.
 
     Parameters
     ----------
@@ -303,6 +305,37 @@ class StimulusSet:
             (size, size) if isinstance(size, int) else size,
         )
         return cls(ids, source, source.size)
+
+    @classmethod
+    def from_pictures(cls, folder: str | Path, size: int | tuple[int, int]) -> StimulusSet:
+        """Make a set of all pictures in a folder and the folders in it, without a table.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Ids are the name of the folder and the path in it, such as ``photos/a/1.jpg``.
+        size : int or (int, int)
+            Crop pictures centrally and resize them to this height and width.
+
+        Returns
+        -------
+        StimulusSet
+            Pictures are read when they are used. Its digest is of names, sizes and times of the
+            files, so that many pictures are not read to know whether they have changed.
+
+        Raises
+        ------
+        MissingFileError
+            If the folder does not exist, or holds no pictures.
+        """
+        files = picture_files(folder)
+        sides = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        nothing = dict.fromkeys(files, ())
+        made = cls(files, FolderSource(files, {}, nothing, nothing, sides), sides)
+        made._digest = hashlib.sha256(
+            json.dumps([list(sides), listing_digest(files)]).encode()
+        ).hexdigest()
+        return made
 
     @classmethod
     def from_hdf5(
