@@ -1,6 +1,7 @@
 """Data sets of other packages: registered by a call or as entry points."""
 
 import warnings
+from collections import Counter, OrderedDict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from calcarine import datasets
 from calcarine.brain import DatasetInfo, DatasetReader
 from calcarine.datasets import registry
 from calcarine.errors import SettingError
-from calcarine.files.registries import load_entry_points
+from calcarine.files.registries import is_redefined, load_entry_points
 
 READER = """
 from calcarine.brain import DatasetInfo
@@ -103,6 +104,34 @@ def test_a_registered_reader_is_found_by_name():
     assert datasets.list_datasets()[-1] is ABOUT
     with pytest.raises(SettingError, match="There is already a data set mylab"):
         datasets.register_dataset(reader())
+
+
+def test_a_cell_of_a_notebook_may_be_run_again():
+    """The class that it defines anew takes the place of the old one; others do not."""
+    cell = "class Lab:\n    INFO = about\n    load = staticmethod(lambda *a, **k: None)\n"
+    made = []
+    for module in ("__main__", "__main__", "another"):
+        names = {"about": ABOUT, "__name__": module}
+        exec(cell, names)
+        made.append(names["Lab"])
+    for lab in made[:2]:
+        datasets.register_dataset(lab)
+        assert datasets.find_reader("mylab") is lab
+    with pytest.raises(SettingError, match="There is already a data set mylab"):
+        datasets.register_dataset(made[2])
+
+
+@pytest.mark.parametrize(
+    ("known", "entry", "same"),
+    [
+        (len, len, True),
+        (lambda: 1, lambda: 1, False),
+        (Counter, OrderedDict, False),
+        (Counter(), Counter(), False),
+    ],
+)
+def test_what_counts_as_defined_again(known, entry, same):
+    assert is_redefined(known, entry) is same
 
 
 @pytest.mark.parametrize(

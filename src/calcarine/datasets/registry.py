@@ -13,7 +13,7 @@ from calcarine.brain.assets import Asset
 from calcarine.brain.dataset import BrainDataset
 from calcarine.brain.info import OPTIONAL_FUNCTIONS, DatasetInfo, DatasetReader
 from calcarine.errors import CalcarineError, MissingFileError, SettingError, did_you_mean
-from calcarine.files.registries import load_entry_points
+from calcarine.files.registries import is_redefined, load_entry_points
 from calcarine.quality.check_results import CheckResult
 
 __all__ = [
@@ -62,8 +62,8 @@ def register_dataset(reader: DatasetReader) -> None:
     Parameters
     ----------
     reader : DatasetReader
-        A module, a class or an object with ``INFO`` and ``load``. Registering the same reader
-        again changes nothing.
+        A module, a class or an object with ``INFO`` and ``load``. A class that is defined again,
+        as in a cell of a notebook that is run twice, takes the place of the earlier one.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def register_dataset(reader: DatasetReader) -> None:
     """
     name = _check_reader(reader)
     taken = name in _BUILT_IN and READERS.get(name) is not reader
-    if taken or READERS.get(name, reader) is not reader:
+    if taken or (name in READERS and not is_redefined(READERS[name], reader)):
         raise SettingError(
             f"There is already a data set {name}; give the INFO of the new reader another name."
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from calcarine.errors import SettingError, did_you_mean
 
-__all__ = ["find_entry", "load_entry_points", "register_entry"]
+__all__ = ["find_entry", "is_redefined", "load_entry_points", "register_entry"]
 
 _T = TypeVar("_T")
 
@@ -25,15 +25,31 @@ def register_entry(registry: dict[str, Any], kind: str, name: str, entry: object
         What the entries are, for example "metrics".
     name : str
     entry : object
-        Registering the same object again changes nothing.
+        It takes the place of an earlier definition of itself; see `is_redefined`.
 
     Raises
     ------
     SettingError
         If another object has this name.
     """
-    if registry.setdefault(name, entry) is not entry:
+    if name in registry and not is_redefined(registry[name], entry):
         raise SettingError(f"There are two {kind} with the name {name}.")
+    registry[name] = entry
+
+
+def is_redefined(known: object, entry: object) -> bool:
+    """Return whether two objects are one, or one class or function that was defined again.
+
+    A cell of a notebook that is run again defines its classes and functions anew, as reloading a
+    module does.
+    """
+    return known is entry or _definition(known) == _definition(entry) is not None
+
+
+def _definition(entry: object) -> tuple[str, str] | None:
+    """Return where a class or function is defined; None for what has no name of its own."""
+    module, name = getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
+    return None if module is None or name is None or "<lambda>" in name else (module, name)
 
 
 def find_entry(registry: Mapping[str, _T], kind: str, name: str) -> _T:
