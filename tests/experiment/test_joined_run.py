@@ -197,18 +197,26 @@ def test_processes_with_the_same_command_share_a_run(start, tmp_path, alone):
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize("what", ["encode", "generate", "score", "_fit"])
 @pytest.mark.parametrize("who", ["the first", "the other"])
-def test_one_that_is_killed_costs_its_piece_and_nothing_else(start, tmp_path, alone, what, who):
-    log = tmp_path / "log"
-    first = start(tmp_path / "run", log, 2, what)
+def test_those_that_are_killed_cost_a_piece_and_nothing_else(start, tmp_path, alone, who):
+    """In each stage one of two processes is killed, and a new one takes part."""
+    log, stages = tmp_path / "log", ["encode", "generate", "score", "_fit"]
+
+    def begin():
+        return start(tmp_path / "run", log, 2, " ".join(stages))
+
+    first = begin()
     until((tmp_path / "run" / ".shared" / "led").exists, first)
-    other = start(tmp_path / "run", log, 2, what)
-    until(lambda: len(done(log, what)) == 2, first)
-    killed, left = (first, other) if who == "the first" else (other, first)
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL
-    assert left.wait() == 0, left.communicate()[0]
+    other = begin()
+    for what in stages:
+        both = {first.pid, other.pid}
+        until(lambda what=what, both=both: both <= set(done(log, what)), first)
+        killed, left = (first, other) if who == "the first" else (other, first)
+        killed.kill()
+        assert killed.wait() == -signal.SIGKILL
+        first, other = left, begin()
+    for process in (first, other):
+        assert process.wait() == 0, process.communicate()[0]
     assert files(tmp_path / "run") == alone
 
 
