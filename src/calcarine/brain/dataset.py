@@ -82,6 +82,20 @@ class BrainDataset:
         If an array does not fit the others.
     CalcarineError
         If parts do not agree, or voxels hold NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
+    >>> betas = np.random.default_rng(0).standard_normal((20, 5))  # each scene was shown twice
+    >>> brain = ca.BrainDataset.from_arrays(betas, [*seen.ids, *seen.ids], seen, test=2)
+    >>> brain.n_trials, brain.n_voxels
+    (20, 5)
+    >>> brain.train().data.shape  # single trials
+    (16, 5)
+    >>> brain.test().data.shape  # means over the repeats
+    (2, 5)
     """
 
     name: str
