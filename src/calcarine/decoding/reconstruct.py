@@ -239,6 +239,17 @@ def choose_by_brain(
     -------
     int array of shape (n,)
         Index of the sample whose latent has the highest reliability-weighted correlation with z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.decoding import choose_by_brain
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> samples = ca.StimulusSet.from_scenes(seed=0, indices=range(3)).images()[None]
+    >>> z = model.encode(samples[0, 1:2])  # in real use, decoded from the brain
+    >>> choose_by_brain(model, samples, z, np.ones(z.shape[1:])).tolist()
+    [1]
     """
     n, count = samples.shape[:2]
     side = z.shape[-1] * model.downscale
