@@ -37,6 +37,13 @@ class Protocol(ABC):
         which scores are computed.
     blends : bool
         Whether a blurry low-level reconstruction can be blended in.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import find_protocol
+    >>> protocol = find_protocol("mindeye")()
+    >>> len(protocol.metrics()), protocol.samples
+    (16, 'score')
     """
 
     name: ClassVar[str]
