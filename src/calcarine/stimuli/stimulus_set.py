@@ -54,6 +54,17 @@ class StimulusSet:
     ------
     SettingError
         If an id is empty or occurs twice.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(3))
+    >>> seen.ids
+    ('scene-0-00000', 'scene-0-00001', 'scene-0-00002')
+    >>> seen.images().shape
+    (3, 64, 64, 3)
+    >>> seen.captions()[0][0]
+    'a green car and a black clock at sunset'
     """
 
     def __init__(self, ids: Iterable[str], source: Source, size: tuple[int, int]) -> None:
