@@ -101,7 +101,15 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class StudyAnalysis:
-    """All results of a study; `record` returns the contents of ``analysis.json``."""
+    """All results of a study; `record` returns the contents of ``analysis.json``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse
+    >>> analysis = analyse(Study(Path("study")))  # doctest: +SKIP
+    >>> analysis.excluded  # doctest: +SKIP
+    """
 
     settings: StudySettings
     raters: list[RaterResult]
@@ -154,6 +162,14 @@ def analyse(study: Study, seed: int = 0) -> StudyAnalysis:
     ------
     CalcarineError
         If there are no answers, or every rater is excluded.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse
+    >>> analysis = analyse(Study(Path("study")))  # doctest: +SKIP
+    >>> for result in analysis.comparisons:  # doctest: +SKIP
+    ...     print(result.name, result.proportion, result.p_holm)
     """
     rows = read_answers(study)
     return analyse_rows(rows, study.settings, progress(study), seed)

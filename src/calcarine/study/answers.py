@@ -96,6 +96,13 @@ def read_answers(study: Study) -> list[AnswerRow]:
     ------
     StudyDatabaseError
         If a row of the database is invalid.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, read_answers
+    >>> answers = read_answers(Study(Path("study")))  # doctest: +SKIP
+    >>> [answer.first_chosen for answer in answers if answer.part == "catch"]  # doctest: +SKIP
     """
     with study.connection() as con:
         result = con.execute(_ROWS).fetchall()
@@ -142,6 +149,13 @@ def export_answers(study: Study, out: Path) -> int:
     ------
     CalcarineError
         If there is no answer yet.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, export_answers
+    >>> export_answers(Study(Path("study")), Path("answers.csv"))  # doctest: +SKIP
+    180
     """
     rows = read_answers(study)
     if not rows:
