@@ -150,6 +150,15 @@ class Reconstructor:
         Returns
         -------
         float32 array of shape (n, height, width, 3) or (height, width, 3)
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> model = ca.LatentDiffusion.from_pretrained("mini")
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(1))
+        >>> z, c = model.encode(seen.images()), model.embed_captions(seen.captions())
+        >>> ca.Reconstructor(model, strength=0.5, steps=4).from_z_c(z, c, seen.ids).shape
+        (1, 64, 64, 3)
         """
         if np.ndim(z) == 3 and np.ndim(c) == 2:
             return np.asarray(self.from_z_c(z[None], c[None], keys, progress)[0])

@@ -47,6 +47,13 @@ class AnswerRow:
         More than 1 if the rater returned to this trial.
     answered : str
         Time of the answer in UTC.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, read_answers
+    >>> answers = read_answers(Study(Path("study")))  # doctest: +SKIP
+    >>> [(row.rater, row.choice, row.client_ms) for row in answers]  # doctest: +SKIP
     """
 
     rater: str

@@ -41,6 +41,14 @@ def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn
     ------
     CalcarineError
         Always: no pictures were shown.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp
+    >>> hcp.load("hcp")
+    Traceback (most recent call last):
+        ...
+    calcarine.errors.SettingError: Data set hcp is the brain at rest: ...
     """
     raise SettingError(
         f"{WHO} is the brain at rest: no pictures were shown, so it serves to pretrain encoders "
