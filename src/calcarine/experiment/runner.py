@@ -221,12 +221,13 @@ def run_stage(work: Workspace, name: str) -> None:
     Examples
     --------
     >>> from pathlib import Path
-    >>> from calcarine.experiment import STAGES, load_experiment, run_stage
+    >>> from calcarine.experiment import load_experiment, run_stage
     >>> from calcarine.experiment.run_directory import RunDirectory
     >>> from calcarine.experiment.workspace import Workspace
     >>> run = RunDirectory(Path("runs/takagi"), load_experiment("takagi"))  # doctest: +SKIP
-    >>> for name in STAGES:  # doctest: +SKIP
-    ...     run_stage(Workspace(run), name)
+    >>> work = Workspace(run)  # doctest: +SKIP
+    >>> for name in ("features", "fit", "reconstruct", "evaluate"):  # doctest: +SKIP
+    ...     run_stage(work, name)
     """
     if name not in STAGES:
         raise SettingError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")
