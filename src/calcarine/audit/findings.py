@@ -28,6 +28,13 @@ class EvidenceTable:
     columns : tuple of str
     rows : tuple of tuple of str
     caption : str
+
+    Examples
+    --------
+    >>> from calcarine.audit import EvidenceTable
+    >>> table = EvidenceTable(("test picture", "training picture"), (("img3", "img71"),))
+    >>> len(table.rows)
+    1
     """
 
     columns: tuple[str, ...]
@@ -43,6 +50,13 @@ class EvidenceImage:
     ----------
     picture : uint8 array of shape (height, width, 3)
     caption : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import EvidenceImage
+    >>> EvidenceImage(np.zeros((8, 8, 3), np.uint8), "test: img3").caption
+    'test: img3'
     """
 
     picture: NDArray[np.uint8]
@@ -63,6 +77,13 @@ class Finding:
     tables : tuple of EvidenceTable
     pictures : tuple of tuple of EvidenceImage
         Rows of pictures.
+
+    Examples
+    --------
+    >>> from calcarine.audit import Finding
+    >>> finding = Finding("suspicious", "There are 8 test stimuli.", {"test stimuli": 8})
+    >>> finding.verdict, finding.numbers
+    ('suspicious', {'test stimuli': 8})
     """
 
     verdict: Verdict

@@ -78,6 +78,20 @@ def inputs_from_folders(
     ------
     CalcarineError
         If a file is missing or unreadable, or files do not fit together.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from calcarine.audit import audit, inputs_from_folders
+    >>> for folder, shift in [("truth", 0), ("images", 3)]:
+    ...     Path(folder).mkdir()
+    ...     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 200, (12, 32, 32, 3))):
+    ...         Image.fromarray((pixels + shift).astype(np.uint8)).save(f"{folder}/{i}.png")
+    >>> inputs = inputs_from_folders(Path("images"), Path("truth"))
+    >>> audit(inputs, only=["truth-copies"]).failed
+    True
     """
     given = [f"reconstructions: {images}", f"ground truths: {truth}"]
     seen, recon, notes = _pair(truth, images)

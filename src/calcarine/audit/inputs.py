@@ -124,6 +124,15 @@ class TrialTable:
         Whether the response was used in self-supervised training.
     fold_role : {"outer", "inner"}
         "outer" folds give the score, "inner" folds only choose penalties.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import TrialTable
+    >>> stimulus, role = np.array(["a", "b", "b"]), np.array(["train", "test", "test"])
+    >>> trials = TrialTable(stimulus, role)
+    >>> trials.rows("test").tolist()
+    [False, True, True]
     """
 
     stimulus: NDArray[np.str_]
@@ -168,6 +177,19 @@ class FitStatistics:
     stored, by_train, by_all : float array of shape (voxel,)
     unit : float array of shape (voxel,)
         Unit of differences: the standard deviation of each voxel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import FitStatistics
+    >>> rng = np.random.default_rng(0)
+    >>> train, test = rng.standard_normal((80, 5)), rng.standard_normal((20, 5))
+    >>> both = np.concatenate([train, test])
+    >>> stored = both.mean(axis=0)  # a scaler that was fitted on the test set too
+    >>> unit = both.std(axis=0)
+    >>> each = FitStatistics("mean", stored, train.mean(axis=0), both.mean(axis=0), unit)
+    >>> np.array_equal(each.stored, each.by_all)
+    True
     """
 
     name: str
@@ -190,6 +212,15 @@ class Prediction:
         Targets of training.
     predict : callable, optional
         Called with row numbers; predicts these rows alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import Prediction
+    >>> values = np.random.default_rng(0).standard_normal((10, 4))
+    >>> prediction = Prediction("z", values, predict=lambda rows: values[rows])
+    >>> prediction.predict(np.array([3])).shape  # a stimulus predicted alone
+    (1, 4)
     """
 
     name: str
@@ -229,6 +260,12 @@ class ReportedScore:
     value : float
     decimals : int
         Number of printed decimals.
+
+    Examples
+    --------
+    >>> from calcarine.audit import ReportedScore
+    >>> str(ReportedScore("PixCorr", 0.32, decimals=2))
+    'PixCorr 0.32'
     """
 
     metric: str
@@ -250,6 +287,15 @@ class SampleChoice:
     chosen : int array of shape (n,)
     reapplied : int array of shape (n,), optional
         The choice when the stated rule is applied again without the ground truth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import PictureSet, SampleChoice
+    >>> samples = np.zeros((2, 5, 8, 8, 3), np.uint8)  # five samples of two stimuli
+    >>> choice = SampleChoice(PictureSet.of(["a", "b"], samples), chosen=np.array([3, 0]))
+    >>> choice.samples.samples
+    5
     """
 
     samples: PictureSet
@@ -269,6 +315,13 @@ class DecoderChoices:
         Number of choices.
     same : int
         Number of choices that are the same when repeated without the test set.
+
+    Examples
+    --------
+    >>> from calcarine.audit import DecoderChoices
+    >>> choices = DecoderChoices("penalties of z", n=1024, same=1024)
+    >>> choices.same == choices.n  # the test set did not matter
+    True
     """
 
     name: str
@@ -314,6 +367,18 @@ class AuditInputs:
     judge : str
         Judge whose features are compared if pixels show no relation to the brain; features of any
         network that did not see the reconstructions are valid for that.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, TrialTable
+    >>> truth, recon = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3), dtype=np.uint8)
+    >>> ids = ["b", "c", "d"]
+    >>> trials = TrialTable(np.array(["a", *ids]), np.array(["train", "test", "test", "test"]))
+    >>> recon, truth = PictureSet.of(ids, recon), PictureSet.of(ids, truth)
+    >>> inputs = AuditInputs("mine", recon, truth, trials=trials)
+    >>> len(inputs)
+    3
     """
 
     title: str

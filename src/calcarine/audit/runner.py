@@ -54,6 +54,17 @@ class Audit:
     inputs : AuditInputs
     findings : dict of str to Finding
         By the name of the check, in the order of the page.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> ids = [str(i) for i in range(12)]
+    >>> pictures = PictureSet.of(ids, images)
+    >>> result = audit(AuditInputs("copies", pictures, pictures), only=["truth-copies"])
+    >>> result.failed, result.count("failed")
+    (True, 1)
     """
 
     inputs: AuditInputs
@@ -189,7 +200,14 @@ def audit(
 
 
 def list_checks() -> list[str]:
-    """Return the names of all checks in the order of the page, other packages' checks last."""
+    """Return the names of all checks in the order of the page, other packages' checks last.
+
+    Examples
+    --------
+    >>> from calcarine.audit import list_checks
+    >>> list_checks()[:3]
+    ['split-leaks', 'repeats-over-folds', 'near-duplicates']
+    """
     load_entry_points(ENTRY_POINTS)
     return [*ORDER, *(name for name in CHECKS if name not in ORDER)]
 

@@ -82,6 +82,20 @@ class BrainDataset:
         If an array does not fit the others.
     CalcarineError
         If parts do not agree, or voxels hold NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
+    >>> betas = np.random.default_rng(0).standard_normal((20, 5))  # each scene was shown twice
+    >>> brain = ca.BrainDataset.from_arrays(betas, [*seen.ids, *seen.ids], seen, test=2)
+    >>> brain.n_trials, brain.n_voxels
+    (20, 5)
+    >>> brain.train().data.shape  # single trials
+    (16, 5)
+    >>> brain.test().data.shape  # means over the repeats
+    (2, 5)
     """
 
     name: str
@@ -149,6 +163,19 @@ class BrainDataset:
         ------
         SettingError
             If there is no split of that name; the message lists those there are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import calcarine as ca
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(4))
+        >>> splits = [
+        ...     ca.Split("first", seen.ids[1:], seen.ids[:1], rule="the first is the test"),
+        ...     ca.Split("last", seen.ids[:-1], seen.ids[-1:], rule="the last is the test"),
+        ... ]
+        >>> brain = ca.BrainDataset.from_arrays(np.zeros((4, 3)), seen.ids, seen, test=splits)
+        >>> brain.split().name, brain.split("last").test
+        ('first', ('scene-0-00003',))
         """
         if isinstance(name, Split):
             if name not in self.splits:
@@ -177,6 +204,16 @@ class BrainDataset:
         ------
         SettingError
             If a region does not exist or has no voxels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import calcarine as ca
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(4))
+        >>> rois = {"V1": [True, True, False, False], "V2": [False, False, True, False]}
+        >>> brain = ca.BrainDataset.from_arrays(np.zeros((4, 4)), seen.ids, seen, test=1, rois=rois)
+        >>> brain.roi_mask("V1+V2").tolist()
+        [True, True, True, False]
         """
         return region_mask(name, self.rois, self.n_voxels, self._who)
 
@@ -194,6 +231,17 @@ class BrainDataset:
         -------
         Responses
             Role ``"train"``, shape (training trials, voxels of the region).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import calcarine as ca
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
+        >>> betas = np.random.default_rng(0).standard_normal((20, 5))
+        >>> brain = ca.BrainDataset.from_arrays(betas, seen.ids * 2, seen, test=2)
+        >>> train = brain.train()
+        >>> train.data.shape, len(train.stimulus_ids)
+        ((16, 5), 16)
         """
         chosen = self.split(split)
         rows = self.trials_of(chosen.train)
@@ -214,6 +262,16 @@ class BrainDataset:
         -------
         Responses
             Role ``"test"``, shape (test stimuli, voxels of the region).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import calcarine as ca
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
+        >>> betas = np.random.default_rng(0).standard_normal((20, 5))
+        >>> brain = ca.BrainDataset.from_arrays(betas, seen.ids * 2, seen, test=seen.ids[:2])
+        >>> brain.test().stimulus_ids
+        ('scene-0-00000', 'scene-0-00001')
         """
         chosen = self.split(split)
         ids = chosen.test

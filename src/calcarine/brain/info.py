@@ -43,6 +43,15 @@ class DatasetInfo:
         The conditions that a download asks you to accept.
     options : tuple of (str, str)
         Names of the options of ``load``, each with a short description.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import dataset_info
+    >>> info = dataset_info("nsd")
+    >>> info.title
+    'Natural Scenes Dataset (Allen et al. 2022)'
+    >>> info.subjects[:2], info.needs_folder
+    (('subj01', 'subj02'), True)
     """
 
     name: str

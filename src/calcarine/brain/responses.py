@@ -50,6 +50,19 @@ class Responses:
         If the numbers of rows differ.
     SettingError
         If the role is neither ``"train"`` nor ``"test"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> pictures = np.zeros((4, 8, 8, 3), np.uint8)
+    >>> shown, ids = ["a", "b", "c", "d", "d"], ["a", "b", "c", "d"]
+    >>> betas = [[1, 0], [2, 0], [3, 0], [4, 2], [6, 4]]
+    >>> brain = ca.BrainDataset.from_arrays(betas, shown, pictures, image_ids=ids, test=["d"])
+    >>> brain.train().stimulus_ids
+    ('a', 'b', 'c')
+    >>> brain.test().data  # the mean of two trials
+    array([[5., 3.]], dtype=float32)
     """
 
     data: NDArray[np.float32]

@@ -140,7 +140,15 @@ class Split:
         return split
 
     def save(self, path: str | Path) -> Path:
-        """Write the split to a JSON file (an atomic write) and return its path."""
+        """Write the split to a JSON file (an atomic write) and return its path.
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> path = ca.Split("mine", ("a", "b"), ("c",), rule="by hand").save("mine.json")
+        >>> ca.Split.read(path).test
+        ('c',)
+        """
         write_text(Path(path), self.to_json())
         return Path(path)
 

@@ -80,7 +80,16 @@ def is_zip(path: Path) -> bool:
 
 
 def file_format(path: str | Path) -> WeightsFormat:
-    """Return the format of a file of weights; see `weights_format`."""
+    """Return the format of a file of weights; see `weights_format`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from calcarine.checkpoints import file_format
+    >>> torch.save({"weight": torch.zeros(2)}, "model.pth")
+    >>> file_format("model.pth")
+    'zip'
+    """
     path = Path(path)
     with path.open("rb") as file:
         return weights_format(file.read(HEAD))
@@ -97,6 +106,14 @@ def check_safetensors(path: str | Path) -> None:
     ------
     CalcarineError
         If it is a pickle, truncated, too long or of another format.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from calcarine.checkpoints import check_safetensors
+    >>> save_file({"weight": torch.zeros(2)}, "checked.safetensors")
+    >>> check_safetensors("checked.safetensors")  # no error: the file is whole
     """
     path = Path(path)
     size, kind = path.stat().st_size, file_format(path)
@@ -132,6 +149,15 @@ def load_safetensors(path: str | Path) -> dict[str, Any]:
     ------
     CalcarineError
         As `check_safetensors`, or if the file cannot be read.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from safetensors.torch import save_file
+    >>> from calcarine.checkpoints import load_safetensors
+    >>> save_file({"weight": torch.zeros(2)}, "model.safetensors")
+    >>> load_safetensors("model.safetensors")
+    {'weight': tensor([0., 0.])}
     """
     path = Path(path)
     from safetensors import SafetensorError
@@ -165,6 +191,15 @@ def check_loaded(info: Mapping[str, Any], where: str | Path, unused: Iterable[st
     ------
     CalcarineError
         If weights are missing, unknown or of another shape; the sentence names up to three.
+
+    Examples
+    --------
+    >>> from calcarine.checkpoints import check_loaded
+    >>> check_loaded({"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}, "model")
+    >>> check_loaded({"missing_keys": ["conv.weight"]}, "model")
+    Traceback (most recent call last):
+        ...
+    calcarine.errors.DamagedFileError: ... they lack conv.weight; ...
     """
     beginnings = tuple(unused)
     missing = _weights(info.get("missing_keys") or ())

@@ -53,6 +53,13 @@ class WeightsFile:
         Address at its owners.
     size : str
         For people, such as "233 MB".
+
+    Examples
+    --------
+    >>> from calcarine.checkpoints import WeightsFile
+    >>> url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+    >>> WeightsFile("alexnet-owt-7be5be79.pth", url, "233 MB").size
+    '233 MB'
     """
 
     file: str
@@ -97,6 +104,14 @@ class WeightsStore:
     folder : path, optional
     download : bool
         Fetch what is missing, into `folder` or torch's cache. Nothing is fetched without it.
+
+    Examples
+    --------
+    >>> from calcarine.checkpoints import WeightsFile, WeightsStore
+    >>> store = WeightsStore("weights", download=True)
+    >>> url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+    >>> wanted = WeightsFile("alexnet-owt-7be5be79.pth", url, "233 MB")
+    >>> path, digest = store.find(wanted)  # doctest: +SKIP
     """
 
     def __init__(self, folder: str | Path | None = None, download: bool = False) -> None:

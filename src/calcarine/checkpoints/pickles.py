@@ -39,6 +39,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     CalcarineError
         If the file is missing, truncated or of an older format, if it names a module such as
         ``os`` or ``sys``, which torch always refuses, or if it holds no mapping.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from calcarine.checkpoints import read_checkpoint
+    >>> torch.save({"model": {"weight": torch.zeros(2)}, "epoch": 7}, "checkpoint.pth")
+    >>> read_checkpoint("checkpoint.pth")["epoch"]
+    7
     """
     path = Path(path)
     if not path.is_file():

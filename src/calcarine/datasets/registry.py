@@ -73,6 +73,24 @@ def register_dataset(reader: DatasetReader) -> None:
     See Also
     --------
     calcarine.brain.DatasetReader : What a reader offers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.brain import DatasetInfo
+    >>> from calcarine.datasets import load_dataset, register_dataset
+    >>> class Noise:
+    ...     INFO = DatasetInfo("noise", "Noise alone", True, ("S1",), "made up", "CC0", False)
+    ...
+    ...     @staticmethod
+    ...     def load(data=None, subject=None, n_voxels=20):
+    ...         seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
+    ...         betas = np.random.default_rng(0).standard_normal((10, n_voxels))
+    ...         return ca.BrainDataset.from_arrays(betas, seen.ids, seen, simulated=True)
+    >>> register_dataset(Noise)  # doctest: +SKIP
+    >>> load_dataset("noise", n_voxels=5).n_voxels  # doctest: +SKIP
+    5
     """
     name = _check_reader(reader)
     taken = name in _BUILT_IN and READERS.get(name) is not reader
@@ -117,6 +135,13 @@ def find_reader(name: str) -> DatasetReader:
     ------
     SettingError
         If there is no such data set; the message lists those there are.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import find_reader
+    >>> reader = find_reader("god")
+    >>> reader.INFO.title
+    'Generic Object Decoding (Horikawa & Kamitani 2017)'
     """
     if name not in READERS and name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
@@ -153,7 +178,16 @@ _refused: set[str] = set()
 
 
 def list_datasets() -> tuple[DatasetInfo, ...]:
-    """Return what is known about every data set: simulated ones first, registered ones last."""
+    """Return what is known about every data set: simulated ones first, registered ones last.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import list_datasets
+    >>> [info.name for info in list_datasets() if info.simulated]
+    ['simulated']
+    >>> "nsd" in [info.name for info in list_datasets()]
+    True
+    """
     _register_entry_points()
     names = dict.fromkeys([*_BUILT_IN, *READERS])
     return tuple(find_reader(name).INFO for name in names)
@@ -166,6 +200,15 @@ def dataset_info(name: str) -> DatasetInfo:
     ------
     SettingError
         If there is no such data set; the message lists those there are.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import dataset_info
+    >>> info = dataset_info("god")
+    >>> info.subjects
+    ('S1', 'S2', 'S3', 'S4', 'S5')
+    >>> info.needs_folder
+    True
     """
     return find_reader(name).INFO
 
@@ -251,6 +294,14 @@ def prepare_dataset(
     ------
     CalcarineError
         If this data set needs no preparation, or a file is wrong.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import prepare_dataset, write_fake_dataset
+    >>> write_fake_dataset("own", "study-prepare-dataset")
+    >>> prepared = prepare_dataset("own", "study-prepare-dataset")
+    >>> prepared.path.parent.name
+    'prepared'
     """
     if callable(getattr(find_reader(name), "prepare", None)):
         given = {"data": data, "subject": subject, "folder": folder}
@@ -285,6 +336,14 @@ def write_fake_dataset(
     ------
     SettingError
         If the folder is not empty, or the data set is simulated anyway.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import load_dataset, write_fake_dataset
+    >>> write_fake_dataset("god", "god")  # to try a script before the files are downloaded
+    >>> brain = load_dataset("god", data="god")
+    >>> brain.subject, sorted(brain.rois)[:3]
+    ('S1', ['FFA', 'HVC', 'LOC'])
     """
     root = Path(folder)
     _check_options(name, "fake", options)
@@ -314,6 +373,13 @@ def check_dataset(name: str, data: str | Path, subject: str | None = None) -> li
     ------
     SettingError
         If there is no such data set, or it has no files to check.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import check_dataset, write_fake_dataset
+    >>> write_fake_dataset("own", "study-check-dataset")
+    >>> sorted({row.status for row in check_dataset("own", "study-check-dataset")})
+    ['note', 'ok']
     """
     _check_options(name, "check", {})
     try:
@@ -335,6 +401,13 @@ def recognise_datasets(folder: str | Path) -> tuple[str, ...]:
     ------
     MissingFileError
         If the folder does not exist.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import recognise_datasets, write_fake_dataset
+    >>> write_fake_dataset("god", "downloads")
+    >>> recognise_datasets("downloads")
+    ('god',)
     """
     root = Path(folder)
     if not root.exists():
@@ -362,6 +435,13 @@ def list_assets(name: str, subjects: Sequence[str] | None = None, **options: Any
         By default the first subject.
     **options
         Options of the data set; its ``assets`` function describes them.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import list_assets
+    >>> files = list_assets("nsd", ["subj01"], sessions=2, images=False, captions=False)
+    >>> [path.split("/")[-1] for file in files if "betas_session" in (path := file.path)]
+    ['betas_session01.hdf5', 'betas_session02.hdf5']
     """
     listed: list[Asset] = _call(name, "assets", options, subjects=subjects)
     return listed

@@ -45,6 +45,21 @@ class Bottleneck:
         Orthonormal directions, sorted by their variance, largest first.
     shares_ : array of shape (n_directions,)
         Share of the variance of each direction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.decoding import Bottleneck
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> z = np.random.default_rng(0).standard_normal((40, 6))
+    >>> betas = z @ np.random.default_rng(1).standard_normal((6, 30))
+    >>> brain = ca.BrainDataset.from_arrays(betas, seen.ids, seen, test=8)
+    >>> decoder = ca.LatentRegression().fit(brain, None, z)
+    >>> bottleneck = Bottleneck(decoder, brain, brain.split(), "z")
+    >>> reduced = bottleneck.predict(decoder.predict(brain)["z"], rank=2)
+    >>> reduced.shape, int(np.linalg.matrix_rank(reduced - bottleneck.mean_, tol=1e-3))
+    ((8, 6), 2)
     """
 
     def __init__(

@@ -150,6 +150,15 @@ class Reconstructor:
         Returns
         -------
         float32 array of shape (n, height, width, 3) or (height, width, 3)
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> model = ca.LatentDiffusion.from_pretrained("mini")
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(1))
+        >>> z, c = model.encode(seen.images()), model.embed_captions(seen.captions())
+        >>> ca.Reconstructor(model, strength=0.5, steps=4).from_z_c(z, c, seen.ids).shape
+        (1, 64, 64, 3)
         """
         if np.ndim(z) == 3 and np.ndim(c) == 2:
             return np.asarray(self.from_z_c(z[None], c[None], keys, progress)[0])
@@ -239,6 +248,17 @@ def choose_by_brain(
     -------
     int array of shape (n,)
         Index of the sample whose latent has the highest reliability-weighted correlation with z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.decoding import choose_by_brain
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> samples = ca.StimulusSet.from_scenes(seed=0, indices=range(3)).images()[None]
+    >>> z = model.encode(samples[0, 1:2])  # in real use, decoded from the brain
+    >>> choose_by_brain(model, samples, z, np.ones(z.shape[1:])).tolist()
+    [1]
     """
     n, count = samples.shape[:2]
     side = z.shape[-1] * model.downscale

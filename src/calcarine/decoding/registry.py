@@ -115,6 +115,12 @@ def make_decoder(name: str = "ridge", **options: Any) -> Decoder:
     ------
     SettingError
         If there is no decoder of this name, or it does not take these arguments.
+
+    Examples
+    --------
+    >>> from calcarine.decoding import make_decoder
+    >>> make_decoder("ridge", roi_z="V1", n_folds=3)
+    LatentRegression(n_folds=3, roi_z='V1')
     """
     kind = _find(name)
     try:
@@ -141,6 +147,20 @@ def load_decoder(name: str, folder: str | Path) -> Decoder:
     ------
     SettingError
         If there is no decoder of this name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.decoding import load_decoder
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> rng = np.random.default_rng(0)
+    >>> brain = ca.BrainDataset.from_arrays(rng.random((40, 30)), seen.ids, seen, test=8)
+    >>> decoder = ca.LatentRegression().fit(brain, None, rng.random((40, 6)))
+    >>> decoder.save("decoder")
+    >>> again = load_decoder("ridge", "decoder")
+    >>> np.array_equal(again.predict(brain)["z"], decoder.predict(brain)["z"])
+    True
     """
     decoder: Decoder = _find(name).load(folder)
     return decoder

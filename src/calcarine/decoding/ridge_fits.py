@@ -38,6 +38,18 @@ class TargetSummary:
         Share of predictable dimensions with the smallest, or the largest, penalty of the grid.
     warning : str
         The warning of the ridge regression, or an empty string.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> z = np.random.default_rng(0).standard_normal((40, 6))
+    >>> betas = z @ np.random.default_rng(1).standard_normal((6, 30))
+    >>> brain = ca.BrainDataset.from_arrays(betas, seen.ids, seen, test=8)
+    >>> summary = ca.LatentRegression().fit(brain, None, z).summary_["z"]
+    >>> summary.positive  # these responses hold z without noise
+    1.0
     """
 
     median_alpha: float

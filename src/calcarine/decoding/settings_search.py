@@ -30,6 +30,14 @@ class ChosenSettings:
         The best pair.
     scores : tuple of (float, float, float)
         Strength, guidance and score of each pair, on held-out training stimuli.
+
+    Examples
+    --------
+    >>> from calcarine.decoding import ChosenSettings
+    >>> scores = ((0.6, 3.0, 1.02), (0.8, 3.0, 1.1))  # strength, guidance, score
+    >>> chosen = ChosenSettings(strength=0.8, guidance=3.0, scores=scores)
+    >>> chosen.to_json()
+    {'strength': 0.8, 'guidance': 3.0, 'scores': ((0.6, 3.0, 1.02), (0.8, 3.0, 1.1))}
     """
 
     strength: float
@@ -87,6 +95,21 @@ def choose_settings(
     ------
     SettingError
         If there are fewer than twice ``n_stimuli`` training stimuli.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.decoding import choose_settings
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(6))
+    >>> betas = np.random.default_rng(0).standard_normal((6, 30))
+    >>> brain = ca.BrainDataset.from_arrays(betas, seen.ids, seen, test=1)
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> z, c = model.encode(seen.images()), model.embed_captions(seen.captions())
+    >>> maker, decoder = ca.Reconstructor(model, steps=2), ca.LatentRegression(n_folds=2)
+    >>> chosen = choose_settings(maker, decoder, brain, brain.split(), z, c, [0.5, 0.8], [3.0], 2)
+    >>> len(chosen.scores), chosen.strength in (0.5, 0.8)
+    (2, True)
     """
     if len(split.train) < 2 * n_stimuli:
         raise SettingError(

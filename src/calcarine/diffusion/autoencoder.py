@@ -56,6 +56,14 @@ class Autoencoder:
     Latents have the scale of the U-Net's input: the posterior times ``scaling_factor`` (0.18215 in
     Stable Diffusion v1). TAESD produces latents of this scale itself. A ``VQModel`` encodes to the
     latent before quantisation, and quantises before it decodes.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(2)).images()
+    >>> model.autoencoder.encode(pictures).shape
+    (2, 4, 16, 16)
     """
 
     def __init__(self, vae: Any, digest: str = "") -> None:

@@ -71,6 +71,14 @@ class ClassConditionalDiffusion(ConditionalDiffusion):
         1001 rows in cin256-v2: the classes of ImageNet and one for no class.
     name, digest : str
         See `ConditionalDiffusion`.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import class_context, random_class_conditional
+    >>> model = random_class_conditional(tiny=True)
+    >>> context = class_context(model, [207, 282])  # classes of ImageNet
+    >>> model.generate(context, [("a", 0), ("b", 0)], guidance=1.0, steps=2).shape
+    (2, 3, 8, 8)
     """
 
     def __init__(
@@ -110,6 +118,13 @@ def class_context(model: ConditionalDiffusion, labels: Sequence[int]) -> NDArray
     ------
     SettingError
         If the model has no classes, or not these.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import UNCONDITIONAL, class_context, random_class_conditional
+    >>> model = random_class_conditional(tiny=True)
+    >>> class_context(model, [207, UNCONDITIONAL]).shape
+    (2, 1, 32)
     """
     if not isinstance(model, ClassConditionalDiffusion):
         raise SettingError(
@@ -169,6 +184,13 @@ def load_class_conditional(
     latent-diffusion, ``cin256-v2``). Pictures of 256 x 256 px have latents of 3 x 64 x 64. Encoding
     returns the latent before quantisation; decoding quantises first. Widths, depths, and the
     numbers of codes and classes are read from the weights.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import class_context, load_class_conditional
+    >>> model = load_class_conditional("cin256-v2/model.ckpt")  # doctest: +SKIP
+    >>> model.generate(class_context(model, [207]), [("retriever", 0)]).shape  # doctest: +SKIP
+    (1, 256, 256, 3)
     """
     target = resolve_device(device)
     dtype = resolve_precision(dtype, target)
@@ -219,6 +241,13 @@ def random_class_conditional(
         Seed of the weights; the state of torch's own generator does not change.
     device : str or torch.device, optional
         None uses a GPU if there is one.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import random_class_conditional
+    >>> model = random_class_conditional(tiny=True)
+    >>> model.image_size, model.context_width
+    (32, 32)
     """
     from diffusers import DDIMScheduler
 

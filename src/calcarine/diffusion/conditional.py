@@ -80,6 +80,16 @@ class ConditionalDiffusion:
     Input pictures are uint8 arrays ``(n, height, width, 3)``, output pictures float32 in [0, 1].
     Latents are float32 ``(n, channels, height / f, width / f)`` on the scale of the U-Net's input
     (posterior times ``scaling_factor``, 0.18215 in Stable Diffusion v1).
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import load_model
+    >>> model = load_model("mini", device="cpu")
+    >>> c = model.embed_captions(["a red balloon"])
+    >>> model.generate(c, [("balloon", 0)], steps=2).shape
+    (1, 4, 16, 16)
+    >>> model.count_steps(50, strength=0.8)  # of 50 steps, from z with noise
+    40
     """
 
     def __init__(

@@ -182,6 +182,14 @@ def add_time_condition(unet: Any) -> None:
     -----
     Source: the second part of the "double condition" of MinD-Vis (Chen et al. 2023), also used by
     Vis-Dec (Sun et al. 2023).
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import add_time_condition, random_class_conditional
+    >>> model = random_class_conditional(tiny=True)
+    >>> add_time_condition(model.unet)
+    >>> type(model.unet.class_embedding).__name__
+    'Identity'
     """
     if isinstance(unet.class_embedding, torch.nn.Identity):
         return
@@ -216,6 +224,13 @@ def trainable_parts(unet: Any) -> tuple[str, ...]:
     here. They also include ``norm2`` of the residual blocks of the autoencoder, which receives no
     gradient, and ``norm2`` of the fMRI encoder, which is trained in any case. In diffusers, the
     residual blocks of the U-Net have a ``norm2`` too; it is not trained.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import random_class_conditional, trainable_parts
+    >>> names = trainable_parts(random_class_conditional(tiny=True).unet)
+    >>> all("attn2" in name or "norm2" in name for name in names)
+    True
     """
     from diffusers.models.attention import BasicTransformerBlock
 
@@ -241,6 +256,14 @@ def freeze_except(unet: Any, names: Iterable[str]) -> None:
     ------
     SettingError
         If the network has no parameter of a name; it is not changed then.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import freeze_except, random_class_conditional, trainable_parts
+    >>> unet = random_class_conditional(tiny=True).unet
+    >>> freeze_except(unet, trainable_parts(unet))
+    >>> unet.conv_in.weight.requires_grad
+    False
     """
     wanted, known = set(names), dict(unet.named_parameters())
     strange = sorted(wanted - set(known))

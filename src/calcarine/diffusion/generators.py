@@ -109,6 +109,13 @@ def load_model(
     SettingError
         If the device is missing or lacks the precision, or an autoencoder or a tokenizer is given
         for a model that takes none.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import load_model
+    >>> model = load_model("mini", device="cpu")
+    >>> model.image_size, model.latent_shape
+    (64, (4, 16, 16))
     """
     device = resolve_device(device)
     dtype = resolve_precision(dtype, device)

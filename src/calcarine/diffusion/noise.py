@@ -69,6 +69,14 @@ def gaussian_noise(
     float32 tensor of shape ``(len(keys), *shape)``
         Row ``i`` depends on ``seed`` and ``keys[i]`` alone, so batch size, order, shards and
         restarts do not change it. It is drawn on the CPU, whatever the device of the model.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import gaussian_noise
+    >>> both = gaussian_noise([("img1", 0), ("img2", 0)], (4, 8, 8), seed=42)
+    >>> alone = gaussian_noise([("img2", 0)], (4, 8, 8), seed=42)
+    >>> bool((both[1] == alone[0]).all())  # the batch does not matter
+    True
     """
     rows = []
     for stimulus, sample in keys:

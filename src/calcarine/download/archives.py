@@ -104,6 +104,17 @@ def extract(
     CalcarineError
         If the archive is damaged, lacks a member, holds one that would leave
         the folder or is no file, is too large, or if another file is in the way.
+
+    Examples
+    --------
+    >>> import zipfile
+    >>> from pathlib import Path
+    >>> from calcarine.download import extract
+    >>> with zipfile.ZipFile("pictures.zip", "w") as archive:
+    ...     archive.writestr("test/img1.txt", "one")
+    ...     archive.writestr("train/img2.txt", "two")
+    >>> [path.as_posix() for path in extract("pictures.zip", "data", ["test"])]
+    ['data/test/img1.txt']
     """
     archive = Path(archive)
     folder = Path(folder)

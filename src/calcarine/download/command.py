@@ -51,6 +51,13 @@ def download_dataset(
     ------
     CalcarineError
         If the terms are not accepted, or something could not be downloaded.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import dataset_info, list_assets
+    >>> from calcarine.download import download_dataset
+    >>> info, assets = dataset_info("god"), list_assets("god", ["S1"])
+    >>> download_dataset(info, assets, "god", False, dry_run=True, workers=2)  # doctest: +SKIP
     """
     folder = Path(folder)
     if not assets:

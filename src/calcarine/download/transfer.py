@@ -77,6 +77,13 @@ class RetryPolicy:
         is about twice the one before.
     obey : float
         Seconds of a server's ``Retry-After`` that are obeyed at most.
+
+    Examples
+    --------
+    >>> from calcarine.download import RetryPolicy
+    >>> patient = RetryPolicy(tries=20, longest=300)
+    >>> patient.first, patient.longest  # seconds
+    (1.0, 300)
     """
 
     tries: int = 6
@@ -94,7 +101,16 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A complete file: its size in bytes, its hash, and its name on the server."""
+    """A complete file: its size in bytes, its hash, and its name on the server.
+
+    Examples
+    --------
+    >>> from calcarine.brain.assets import Asset
+    >>> from calcarine.download import fetch
+    >>> asset = Asset("S1/betas.npy", "https://example.org/S1/betas.npy")
+    >>> fetched = fetch(asset, "data")  # doctest: +SKIP
+    >>> fetched.size, fetched.sha256  # doctest: +SKIP
+    """
 
     size: int
     sha256: str
@@ -132,6 +148,13 @@ def fetch(
         If ``stop`` was set; the partial file stays.
     CalcarineError
         If the server refuses, keeps breaking off, or sends another file.
+
+    Examples
+    --------
+    >>> from calcarine.brain.assets import Asset
+    >>> from calcarine.download import fetch
+    >>> asset = Asset("S1/betas.npy", "https://example.org/S1/betas.npy")
+    >>> fetched = fetch(asset, "data")  # doctest: +SKIP
     """
     folder = Path(folder)
     with new_session() as session:

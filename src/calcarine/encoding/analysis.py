@@ -60,6 +60,21 @@ class Analysis:
         Numbers for the report: stimuli, voxels, rate, null; by space the number of significant
         voxels and, of the voxels that are predicted inside the training stimuli, the share with
         the smallest or largest penalty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import analyse
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> z = np.random.default_rng(0).standard_normal((50, 4))
+    >>> rois = {"V1": [True, True, False, False]}
+    >>> brain = ca.BrainDataset.from_arrays(z, seen.ids, seen, test=10, rois=rois)
+    >>> analysis = analyse(brain, None, {"z": z})
+    >>> analysis.regions[["region", "space", "voxels"]].values.tolist()
+    [['all', 'z', 4], ['V1', 'z', 2]]
+    >>> bool(analysis.voxels["significant:z"].all())
+    True
     """
 
     voxels: pd.DataFrame

@@ -35,6 +35,18 @@ class MeanResponses:
         Stimulus of each row.
     weights : float array of shape (n_train,), optional
         Weight of each training row; None for equal weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import MeanResponses
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(20))
+    >>> trials = np.random.default_rng(0).standard_normal((60, 5))  # three of each scene
+    >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids * 3, seen, test=4)
+    >>> responses = MeanResponses.from_dataset(brain)
+    >>> responses.train.shape, responses.test.shape
+    ((16, 5), (4, 5))
     """
 
     train: NDArray[np.float32]
@@ -74,6 +86,17 @@ class MeanResponses:
         The squared error over trials equals the error over means, weighted by the number of
         repeats, plus a constant. So "trials" gives the coefficients of "weighted" at a penalty
         that is larger by the mean number of repeats.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import calcarine as ca
+        >>> from calcarine.encoding import MeanResponses
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
+        >>> trials = np.random.default_rng(0).standard_normal((30, 5))  # three of each scene
+        >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids * 3, seen, test=2)
+        >>> MeanResponses.from_dataset(brain, train="trials").train.shape
+        (24, 5)
         """
         single, test = dataset.train(split, roi), dataset.test(split, roi)
         if train == "trials":

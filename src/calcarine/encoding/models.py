@@ -47,6 +47,21 @@ class EncodingScores:
         Chosen penalty of each voxel.
     predicted : float32 array of shape (n_test, n_voxels)
         Predicted test responses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> rng = np.random.default_rng(0)
+    >>> features = rng.standard_normal((50, 5))
+    >>> trials = features @ rng.standard_normal((5, 8)) + rng.standard_normal((50, 8))
+    >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids, seen, test=10)
+    >>> scores = ca.encode(brain, features)
+    >>> scores.r.shape, scores.predicted.shape
+    ((8,), (10, 8))
+    >>> bool(scores.r.mean() > 0.5)
+    True
     """
 
     r: NDArray[np.float64]
@@ -234,6 +249,19 @@ class UniqueVariance:
         Test responses predicted by all spaces.
     predicted_without : mapping of str to float32 array of shape (n_test, n_voxels)
         By space, test responses predicted by the other spaces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import MeanResponses, unique_variance
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> rng = np.random.default_rng(0)
+    >>> spaces = {"z": rng.standard_normal((50, 4)), "c": rng.standard_normal((50, 4))}
+    >>> brain = ca.BrainDataset.from_arrays(spaces["z"], seen.ids, seen, test=10)
+    >>> variance = unique_variance(MeanResponses.from_dataset(brain), spaces, seen.ids)
+    >>> variance.r2.shape, variance.predicted_without["z"].shape
+    ((4,), (10, 4))
     """
 
     r2: NDArray[np.float64]
@@ -282,6 +310,19 @@ def unique_variance(
     Notes
     -----
     Source: Takagi & Nishimoto (2023), section 3.4 (ii) and (iii).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import MeanResponses, unique_variance
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> rng = np.random.default_rng(0)
+    >>> spaces = {"z": rng.standard_normal((50, 4)), "c": rng.standard_normal((50, 4))}
+    >>> brain = ca.BrainDataset.from_arrays(spaces["z"], seen.ids, seen, test=10)
+    >>> variance = unique_variance(MeanResponses.from_dataset(brain), spaces, seen.ids)
+    >>> {name: bool((unique > 0.5).all()) for name, unique in variance.unique.items()}
+    {'z': True, 'c': False}
     """
     if len(spaces) < 2:
         raise SettingError("Unique variance compares feature spaces; give at least two.")

@@ -32,6 +32,15 @@ class AnalysisPlan:
     n_components : int
         Wider feature spaces are reduced to this number of principal components of the training
         stimuli.
+
+    Examples
+    --------
+    >>> from calcarine.encoding import AnalysisPlan
+    >>> plan = AnalysisPlan(analyses=("noise",), strengths=(0.6,))
+    >>> plan.spaces()
+    ['z', 'z_c@0.6']
+    >>> plan.fits()  # z together with the features that were denoised from it
+    [('z',), ('z_c@0.6',), ('z', 'z_c@0.6')]
     """
 
     analyses: tuple[str, ...] = ANALYSES

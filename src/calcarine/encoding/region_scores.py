@@ -50,6 +50,14 @@ def normalised(r: NDArray[np.float64], ceiling: NDArray[np.float64]) -> NDArray[
     float array of shape (n_voxels,)
         ``r / sqrt(ceiling / 100)``; NaN if the ceiling is below 1 percent, where the quotient
         would be noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.encoding import normalised
+    >>> r, ceiling = np.array([0.3, 0.3, 0.1]), np.array([36.0, 9.0, 0.5])
+    >>> normalised(r, ceiling).round(2).tolist()
+    [0.5, 1.0, nan]
     """
     top = ceiling_r(ceiling)
     return np.asarray(np.divide(r, top, out=np.full_like(top, np.nan), where=ceiling >= 1.0))
@@ -74,6 +82,19 @@ def winners(
     -------
     int array of shape (n_voxels,)
         Position in ``scores``; -1 for voxels that are not considered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import winners
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> rng = np.random.default_rng(0)
+    >>> spaces = {"z": rng.standard_normal((50, 4)), "c": rng.standard_normal((50, 4))}
+    >>> trials = np.hstack([spaces["z"], spaces["c"]])[:, 2:6]  # two voxels follow z, two c
+    >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids, seen, test=10)
+    >>> winners(ca.encode(brain, spaces)).tolist()
+    [0, 0, 1, 1]
     """
     if not scores:
         raise SettingError("winners needs at least one feature space.")
@@ -111,6 +132,21 @@ def region_table(
     -------
     DataFrame
         Columns region, space, voxels, r, low, high.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import MeanResponses, region_table
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.standard_normal((50, 4))
+    >>> brain = ca.BrainDataset.from_arrays(z, seen.ids, seen, test=10)  # four voxels follow z
+    >>> responses = MeanResponses.from_dataset(brain)
+    >>> scores = {"z": ca.encode(responses, z, seen.ids)}
+    >>> table = region_table(responses, scores, {"V1": np.array([True, True, False, False])})
+    >>> table[["region", "space", "voxels", "r"]].round(2).values.tolist()
+    [['V1', 'z', 2, 1.0]]
     """
     weights = _resamples(len(responses.test), n_boot, level, seed)
     rows = []
@@ -145,6 +181,23 @@ def unique_table(
     -------
     DataFrame
         Columns region, space, voxels, unique_r2, low, high.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.encoding import MeanResponses, unique_table, unique_variance
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(50))
+    >>> rng = np.random.default_rng(0)
+    >>> spaces = {"z": rng.standard_normal((50, 4)), "c": rng.standard_normal((50, 4))}
+    >>> brain = ca.BrainDataset.from_arrays(spaces["z"], seen.ids, seen, test=10)
+    >>> responses = MeanResponses.from_dataset(brain)
+    >>> variance = unique_variance(responses, spaces, seen.ids)
+    >>> table = unique_table(responses, variance, {"V1": np.array([True, True, False, False])})
+    >>> table[["region", "space", "voxels"]].values.tolist()
+    [['V1', 'z', 2], ['V1', 'c', 2]]
+    >>> bool(table.unique_r2[0] > 0.5 > table.unique_r2[1])
+    True
     """
     weights = _resamples(len(responses.test), n_boot, level, seed)
     rows = []

@@ -46,6 +46,12 @@ def correlation_p(
     ------
     SettingError
         If there are fewer than three pairs or a correlation lies outside -1 to 1.
+
+    Examples
+    --------
+    >>> from calcarine.encoding import correlation_p
+    >>> correlation_p([0.0, 0.2, 0.4], n=100).round(4).tolist()
+    [0.5, 0.023, 0.0]
     """
     values = np.asarray(r, dtype=np.float64)
     if n < 3:
@@ -101,6 +107,17 @@ def permutation_p(
     p, p_family : float array of shape (n_voxels,)
         The second compares each voxel with the largest r of all voxels in a shuffle (Nichols &
         Holmes 2002), which controls the family-wise error rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.encoding import permutation_p
+    >>> rng = np.random.default_rng(0)
+    >>> measured = rng.standard_normal((30, 2))
+    >>> predicted = measured * [1, 0] + rng.standard_normal((30, 2)) * [0.5, 1]
+    >>> p, p_family = permutation_p(predicted, measured)
+    >>> (p < 0.01).tolist()  # the second voxel is not predicted
+    [True, False]
     """
     a, b = (_unit_columns(values) for values in (predicted, target))
     observed = np.einsum("ij,ij->j", a, b)
@@ -141,6 +158,15 @@ def discoveries(
         ``q <= rate``.
     q : float array of shape (n_voxels,)
         Adjusted p values.
+
+    Examples
+    --------
+    >>> from calcarine.encoding import discoveries
+    >>> significant, q = discoveries([0.001, 0.01, 0.04, 0.5])
+    >>> significant.tolist()
+    [True, True, False, False]
+    >>> q.round(3).tolist()
+    [0.004, 0.02, 0.053, 0.5]
     """
     from scipy.stats import false_discovery_control
 

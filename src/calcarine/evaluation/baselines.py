@@ -35,6 +35,15 @@ def training_mean(train_images: Images, n: int = 1) -> Images:
     ------
     CalcarineError
         If there are no training images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import training_mean
+    >>> train = np.stack([np.full((8, 8, 3), level, np.uint8) for level in (0, 100)])
+    >>> floor = training_mean(train, n=5)
+    >>> floor.shape, int(floor[0, 0, 0, 0, 0])
+    ((5, 1, 8, 8, 3), 50)
     """
     _check(train_images)
     mean = np.rint(train_images.mean(axis=0, dtype=np.float64)).astype(np.uint8)
@@ -66,6 +75,15 @@ def random_training_image(
     ------
     CalcarineError
         If there are no training images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import random_training_image
+    >>> train = np.stack([np.full((8, 8, 3), level, np.uint8) for level in range(100)])
+    >>> floor = random_training_image(train, ["img1", "img2"], n_samples=3)
+    >>> floor.shape
+    (2, 3, 8, 8, 3)
     """
     _check(train_images)
     rows = [
@@ -98,6 +116,16 @@ def nearest_training_image(
     ------
     CalcarineError
         If there are no training images, or features do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import nearest_training_image
+    >>> train = np.stack([np.full((8, 8, 3), level, np.uint8) for level in (0, 100, 200)])
+    >>> features = np.eye(3)
+    >>> decoded = [[0.1, 0.2, 0.9]]  # most like the third training image
+    >>> int(nearest_training_image(train, features, np.array(decoded)).max())
+    200
     """
     _check(train_images)
     if len(train_features) != len(train_images) or train_features.shape[1:] != decoded.shape[1:]:
@@ -129,6 +157,17 @@ def blurred_truth(truth: Images, sigma: float) -> Images:
     ------
     CalcarineError
         If there are no images.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.evaluation import blurred_truth
+    >>> truth = ca.StimulusSet.from_scenes(seed=0, indices=range(2)).images()
+    >>> blurred = blurred_truth(truth, sigma=4)
+    >>> blurred.shape
+    (2, 1, 64, 64, 3)
+    >>> bool(blurred.std() < truth.std())
+    True
     """
     _check(truth)
     rounded: Images = np.empty_like(truth)

@@ -552,7 +552,15 @@ class EncodingConfig(_PenaltyGrid):
 
 
 class Experiment(_Section):
-    """Everything that decides what a run computes."""
+    """Everything that decides what a run computes.
+
+    Examples
+    --------
+    >>> from calcarine.experiment import load_experiment
+    >>> experiment = load_experiment("takagi", settings=["generation.samples=1"])
+    >>> experiment.generation.samples, experiment.dataset.name
+    (1, 'simulated')
+    """
 
     name: str = Field("experiment", description="Name of the experiment, part of folder names.")
     preset: str | None = Field(

@@ -67,6 +67,13 @@ def run_experiment(
         is False.
     CalcarineError
         If the experiment cannot be run.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.experiment import load_experiment, run_experiment
+    >>> experiment = load_experiment("takagi")
+    >>> run = run_experiment(experiment, Path("runs/takagi"))  # doctest: +SKIP
     """
     from calcarine.experiment.scoring import missing_networks
 
@@ -210,6 +217,17 @@ def run_stage(work: Workspace, name: str) -> None:
     CalcarineError
         If the run has no such stage, a stage before it is not finished, or the settings cannot be
         carried out.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.experiment import load_experiment, run_stage
+    >>> from calcarine.experiment.run_directory import RunDirectory
+    >>> from calcarine.experiment.workspace import Workspace
+    >>> run = RunDirectory(Path("runs/takagi"), load_experiment("takagi"))  # doctest: +SKIP
+    >>> work = Workspace(run)  # doctest: +SKIP
+    >>> for name in ("features", "fit", "reconstruct", "evaluate"):  # doctest: +SKIP
+    ...     run_stage(work, name)
     """
     if name not in STAGES:
         raise SettingError(f"There is no stage '{name}'; the stages are {', '.join(STAGES)}.")

@@ -50,6 +50,15 @@ def principal_components(
     The components, which are as long as the features, are never computed. With fewer training
     stimuli than columns, the scores come from the inner products of stimuli, otherwise from those
     of columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.features import principal_components
+    >>> features = np.random.default_rng(0).standard_normal((50, 8, 8))
+    >>> train = np.arange(50) < 40  # the test stimuli do not decide the components
+    >>> principal_components(features, train, n_components=10).shape
+    (50, 10)
     """
     chosen = np.asarray(train)
     if chosen.dtype != np.bool_ or chosen.shape != (features.shape[0],):

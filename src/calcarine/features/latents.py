@@ -50,6 +50,16 @@ class LatentSettings:
         Setting of c; see `text_conditioning`.
     batch_size : int
         Number of pictures per batch; changes speed and memory, never the values.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.features import FeatureStore, LatentSettings
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> latents, store = LatentSettings(size=32), FeatureStore("features")
+    >>> latents.z(store, model, seen).shape
+    (2, 4, 8, 8)
     """
 
     size: int | None = None
@@ -143,6 +153,15 @@ def visual_latent(
     Returns
     -------
     float32 array of shape (n_stimuli, channels, size / f, size / f)
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.features import FeatureStore, visual_latent
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> visual_latent(FeatureStore("features"), model, seen).shape  # read from disk next time
+    (2, 4, 16, 16)
     """
     side = size or model.image_size
     if side % model.downscale:
@@ -213,6 +232,16 @@ def text_conditioning(
     ------
     ShapeError
         If a stimulus has no caption, or no stimulus has a category in words.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.features import FeatureStore, text_conditioning
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> c = text_conditioning(FeatureStore("features"), model, seen)
+    >>> c.shape == (2, *model.context_shape)
+    True
     """
     provenance = {"model": model.digest, "stimuli": stimuli.digest(), "captions": "mean"}
     texts = texts_of(stimuli, text)

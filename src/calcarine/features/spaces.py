@@ -66,6 +66,15 @@ class SpaceName:
     model, pool : str or None
         Vision model of transformers, whose layer is ``layer``, and what is taken of its tokens;
         None for other spaces.
+
+    Examples
+    --------
+    >>> from calcarine.features import SpaceName
+    >>> space = SpaceName.parse("z_c@0.6:early")
+    >>> space.strength, space.when
+    (0.6, 'early')
+    >>> SpaceName.parse("net:alexnet:features.5").layer
+    'features.5'
     """
 
     name: str
@@ -170,6 +179,16 @@ def extract_spaces(
     ------
     SettingError
         If a name does not exist, or the strength leaves fewer steps than a name needs.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.features import FeatureStore, extract_spaces
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> model = ca.LatentDiffusion.from_pretrained("mini")
+    >>> spaces = extract_spaces(["z", "labels"], model, seen, FeatureStore("features"))
+    >>> {name: len(features) for name, features in spaces.items()}
+    {'z': 2, 'labels': 2}
     """
     parsed = [SpaceName.parse(name) for name in dict.fromkeys(names)]
     latents = latents or LatentSettings()

@@ -74,10 +74,10 @@ class FeatureStore:
     --------
     >>> import numpy as np
     >>> from calcarine.features import FeatureStore
-    >>> store = FeatureStore("features")  # doctest: +SKIP
-    >>> def extract(rows):
+    >>> store = FeatureStore("features")
+    >>> def extract(rows):  # called for rows that are not stored yet
     ...     return np.zeros((rows.stop - rows.start, 4), np.float32)
-    >>> store.get("zeros", {"version": 1}, 10, (4,), extract).shape  # doctest: +SKIP
+    >>> store.get("zeros", {"version": 1}, 10, (4,), extract).shape
     (10, 4)
     """
 

@@ -65,6 +65,15 @@ class VisionModel:
         Number of tokens before those of patches: the class token and registers.
     digest : str
         Hash of weights, configuration and preprocessing.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.features import load_vision_model
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> model = load_vision_model("mini", device="cpu")
+    >>> model.features(seen.images(), "-1", "tokens").shape  # of the last hidden state
+    (2, 65, 128)
     """
 
     source: str
@@ -198,6 +207,15 @@ def load_vision_model(source: str | Path, device: str | torch.device | None = No
     ------
     CalcarineError
         If there is no such model, it is of another kind, or its files do not fit together.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.features import load_vision_model
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> model = load_vision_model("mini", device="cpu")
+    >>> model.features(seen.images(), "-1", "mean").shape  # the mean over patches
+    (2, 128)
     """
     import transformers
     from transformers.utils import logging

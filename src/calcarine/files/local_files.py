@@ -61,6 +61,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     ------
     OSError
         If the disk is full it names ``path`` and what is free there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import atomic_write
+    >>> with atomic_write("table.csv") as temporary:
+    ...     _ = temporary.write_text("id,value")
+    >>> Path("table.csv").read_text()
+    'id,value'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +88,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def explain_full_disk(place: str | Path) -> Iterator[None]:
-    """Add ``place`` and its free space to a full-disk error that names no file."""
+    """Add ``place`` and its free space to a full-disk error that names no file.
+
+    Examples
+    --------
+    >>> import errno
+    >>> from calcarine.files import explain_full_disk
+    >>> try:
+    ...     with explain_full_disk("features"):
+    ...         raise OSError(errno.ENOSPC, "No space left on device")
+    ... except OSError as error:
+    ...     print(error.filename)
+    features
+    """
     place = Path(place)
     try:
         yield
@@ -90,7 +111,17 @@ def explain_full_disk(place: str | Path) -> Iterator[None]:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Return whether an error says that a disk or a quota is full."""
+    """Return whether an error says that a disk or a quota is full.
+
+    Examples
+    --------
+    >>> import errno
+    >>> from calcarine.files import is_disk_full
+    >>> is_disk_full(OSError(errno.ENOSPC, "No space left on device"))
+    True
+    >>> is_disk_full(ValueError("too large"))
+    False
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _FULL
     # Libraries that write by themselves (safetensors, HDF5) have errors of their own.
@@ -98,14 +129,30 @@ def is_disk_full(error: Exception) -> bool:
 
 
 def disk_full_error(path: str | Path) -> OSError:
-    """Return a full-disk error that names the file and the free space."""
+    """Return a full-disk error that names the file and the free space.
+
+    Examples
+    --------
+    >>> from calcarine.files import disk_full_error, is_disk_full
+    >>> is_disk_full(disk_full_error("features/z.zarr"))
+    True
+    """
     path = Path(path)
     reason = f"No space left on device; {free_space(path)}. Make room, then repeat the command"
     return OSError(errno.ENOSPC, reason, str(path))
 
 
 def existing_folder(path: str | Path) -> Path:
-    """Return a folder, or the nearest one above it that exists."""
+    """Return a folder, or the nearest one above it that exists.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import existing_folder
+    >>> Path("data").mkdir()
+    >>> existing_folder("data/S1/session1").name
+    'data'
+    """
     folder = Path(path).absolute()
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -113,7 +160,14 @@ def existing_folder(path: str | Path) -> Path:
 
 
 def free_space(path: str | Path) -> str:
-    """Describe how much space is free on the disk of ``path``."""
+    """Describe how much space is free on the disk of ``path``.
+
+    Examples
+    --------
+    >>> from calcarine.files import free_space
+    >>> free_space(".")
+    '... free ...'
+    """
     folder = existing_folder(path)
     try:
         return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
@@ -122,14 +176,30 @@ def free_space(path: str | Path) -> str:
 
 
 def is_inside(path: str | Path, folder: str | Path) -> bool:
-    """Return whether ``path`` lies in a folder; both are resolved first."""
+    """Return whether ``path`` lies in a folder; both are resolved first.
+
+    Examples
+    --------
+    >>> from calcarine.files import is_inside
+    >>> is_inside("data/S1/betas.npy", "data"), is_inside("data/../betas.npy", "data")
+    (True, False)
+    """
     path = Path(path)
     folder = Path(folder)
     return path.resolve().is_relative_to(folder.resolve())
 
 
 def is_partial_file(path: str | Path) -> bool:
-    """Return whether a file is the temporary file of an unfinished :func:`atomic_write`."""
+    """Return whether a file is the temporary file of an unfinished :func:`atomic_write`.
+
+    Examples
+    --------
+    >>> from calcarine.files import atomic_write, is_partial_file
+    >>> with atomic_write("scores.csv") as temporary:
+    ...     is_partial_file(temporary), is_partial_file("scores.csv")
+    ...     _ = temporary.write_text("id,value")
+    (True, False)
+    """
     path = Path(path)
     return _PART.search(path.name) is not None
 
@@ -143,6 +213,18 @@ def remove_partial_files(folder: str | Path, age: float = 0.0) -> None:
     age : float
         Seconds that a file must have been left alone. Above 0 where other processes may write
         there; see :func:`calcarine.files.locks.folder_lock`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import atomic_write, remove_partial_files
+    >>> with atomic_write("stopped/z.npy") as temporary:
+    ...     left = temporary.name  # as a killed process leaves it
+    ...     _ = temporary.write_bytes(b"")
+    >>> _ = Path("stopped", left).write_bytes(b"")
+    >>> remove_partial_files("stopped")
+    >>> [path.name for path in Path("stopped").iterdir()]
+    ['z.npy']
     """
     folder, now = Path(folder), time.time()
     for root, _, names in os.walk(folder):
@@ -155,7 +237,16 @@ def remove_partial_files(folder: str | Path, age: float = 0.0) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically, and flush it to the disk."""
+    """Write ``content`` to ``path`` atomically, and flush it to the disk.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import write_bytes
+    >>> write_bytes("data.bin", b"abc")  # whole or not at all
+    >>> Path("data.bin").stat().st_size
+    3
+    """
     path = Path(path)
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
@@ -164,7 +255,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8 atomically, and flush it to the disk."""
+    """Write ``text`` to ``path`` in UTF-8 atomically, and flush it to the disk.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import write_text
+    >>> write_text("notes/today.txt", "scanned")  # whole or not at all
+    >>> Path("notes/today.txt").read_text()
+    'scanned'
+    """
     path = Path(path)
     write_bytes(path, text.encode("utf-8"))
 
@@ -182,6 +282,16 @@ def parse_json(text: str | bytes, *, finite: bool = False) -> Any:
     ------
     ValueError
         If it is not JSON, also where it is nested too deeply, or has a number that is refused.
+
+    Examples
+    --------
+    >>> from calcarine.files import parse_json
+    >>> parse_json('{"value": 0.5}')
+    {'value': 0.5}
+    >>> parse_json("NaN", finite=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
     """
     refuse: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite}
     try:
@@ -218,6 +328,13 @@ def read_json(path: str | Path, *, finite: bool = False) -> Any:
         If the file is missing or may not be read.
     ValueError
         As in `parse_json`.
+
+    Examples
+    --------
+    >>> from calcarine.files import read_json, write_text
+    >>> write_text("settings.json", '{"steps": 50}')
+    >>> read_json("settings.json")
+    {'steps': 50}
     """
     return parse_json(Path(path).read_text(encoding="utf-8"), finite=finite)
 
@@ -237,6 +354,15 @@ def is_annexed(path: str | Path) -> bool:
     -------
     bool
         True for a link into ``.git/annex/objects`` of a folder above it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import is_annexed
+    >>> Path("bids/.git").mkdir(parents=True)
+    >>> Path("bids/bold.nii.gz").symlink_to(".git/annex/objects/MD5E-s1--d41d8cd9.nii.gz")
+    >>> is_annexed("bids/bold.nii.gz")
+    True
     """
     path = Path(path)
     if not path.is_symlink():
@@ -246,7 +372,17 @@ def is_annexed(path: str | Path) -> bool:
 
 
 def content_missing(path: str | Path) -> str | None:
-    """Return what to do if git-annex has not fetched the content of a link; None otherwise."""
+    """Return what to do if git-annex has not fetched the content of a link; None otherwise.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import content_missing
+    >>> Path("raw/.git").mkdir(parents=True)
+    >>> Path("raw/T1w.nii.gz").symlink_to(".git/annex/objects/MD5E-s1--d41d8cd9.nii.gz")
+    >>> content_missing("raw/T1w.nii.gz")
+    "the content of raw/T1w.nii.gz is not on this machine; run 'datalad get raw/T1w.nii.gz'"
+    """
     path = Path(path)
     if path.exists() or not is_annexed(path):
         return None
@@ -254,7 +390,16 @@ def content_missing(path: str | Path) -> str | None:
 
 
 def digest_file(path: str | Path) -> str:
-    """Return the SHA-256 (hexadecimal) of a file."""
+    """Return the SHA-256 (hexadecimal) of a file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.files import digest_file
+    >>> _ = Path("a.txt").write_text("betas")
+    >>> digest_file("a.txt")[:8]
+    'fff80358'
+    """
     path = Path(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -298,6 +298,13 @@ def grouped_folds(
     RidgeError
         When there are fewer groups than folds, a group is missing (NaN), or `groups` does not
         hold one id per row.
+
+    Examples
+    --------
+    >>> from calcarine.linear import grouped_folds
+    >>> folds = grouped_folds(["a", "b", "a", "c", "b"], 2)
+    >>> bool(folds[0] == folds[2]), bool(folds[1] == folds[4])  # repeats stay together
+    (True, True)
     """
     n_folds = check_count(n_folds, 2, "n_folds")
     if groups is None:

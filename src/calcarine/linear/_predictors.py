@@ -42,6 +42,17 @@ class ComputedMatrix:
     dtype : dtype-like
     columns : callable
         Takes a slice of columns and returns them, shape (n, k).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import ComputedMatrix, ridge_cv
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((50, 30))
+    >>> Y = X @ rng.standard_normal((30, 6)) + 4 * rng.standard_normal((50, 6))
+    >>> positive = ComputedMatrix(Y.shape, Y.dtype, lambda columns: np.abs(Y[:, columns]))
+    >>> ridge_cv(X, positive).coef.shape
+    (30, 6)
     """
 
     def __init__(

@@ -65,6 +65,18 @@ def predict_linear(
     RidgeError
         When X has another number of columns than the fit or values that are not finite, or when
         `out` has another shape or is not a floating point array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import predict_linear, ridge_cv
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((50, 30))
+    >>> Y = X @ rng.standard_normal((30, 3)) + 4 * rng.standard_normal((50, 3))
+    >>> fit = ridge_cv(X, Y)
+    >>> predicted = predict_linear(X, fit.coef, fit.x_mean, fit.y_mean)
+    >>> np.allclose(predicted, X @ fit.coef + fit.intercept)
+    True
     """
     x = as_source(X, "X")
     if np.ndim(X) != 2 or x.shape[1] != coef.shape[0]:
@@ -185,6 +197,19 @@ class RidgeResult:
     edge_fraction_low, edge_fraction_high : float
         Share of the targets with a held-out r2 above 0 that chose the lowest or the highest
         penalty; 0 when only one penalty was tried.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import ridge_cv
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((200, 30))
+    >>> Y = X @ rng.standard_normal((30, 3)) + 4 * rng.standard_normal((200, 3))
+    >>> result = ridge_cv(X, Y)
+    >>> result.coef.shape, result.alpha.shape  # a penalty for each target
+    ((30, 3), (3,))
+    >>> bool((result.cv_scores > 0.3).all())
+    True
     """
 
     coef: FloatArray

@@ -87,6 +87,17 @@ def save(estimator: RidgeCV | BandedRidgeCV, stem: str | os.PathLike[str]) -> tu
     CalcarineError
         When the estimator is not a fitted `RidgeCV` or `BandedRidgeCV`, has a setting that JSON
         cannot hold, or the files cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import RidgeCV, save
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((50, 30))
+    >>> Y = X @ rng.standard_normal((30, 3)) + 4 * rng.standard_normal((50, 3))
+    >>> ridge = RidgeCV().fit(X, Y)
+    >>> [path.name for path in save(ridge, "decoder")]
+    ['decoder.safetensors', 'decoder.json']
     """
     if not isinstance(estimator, RidgeCV | BandedRidgeCV):
         raise SettingError(
@@ -132,6 +143,18 @@ def load(stem: str | os.PathLike[str]) -> RidgeCV | BandedRidgeCV:
     ------
     CalcarineError
         When a file is missing, truncated, corrupt or a pickle, or the two files do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.linear import RidgeCV, load, save
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((50, 30))
+    >>> Y = X @ rng.standard_normal((30, 3)) + 4 * rng.standard_normal((50, 3))
+    >>> ridge = RidgeCV().fit(X, Y)
+    >>> _ = save(ridge, "decoder")
+    >>> np.array_equal(load("decoder").predict(X), ridge.predict(X))
+    True
     """
     weights_path, json_path = _paths(stem)
     about = _read_description(json_path)

@@ -28,6 +28,14 @@ class CheckResult:
         What is known of the official data, or empty.
     advice : str
         For what is missing or wrong: where it comes from or what to do.
+
+    Examples
+    --------
+    >>> from calcarine.quality import CheckResult
+    >>> advice = "Download it again."
+    >>> result = CheckResult("betas.npy", "wrong", "(700, 20)", "(750, 20)", advice)
+    >>> result.status, result.found, result.expected
+    ('wrong', '(700, 20)', '(750, 20)')
     """
 
     what: str

@@ -56,6 +56,22 @@ class Reliability:
     resamples : float32 array
         Percent for bootstrap resamples of the stimuli, float32 of shape
         (resample, voxel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.quality import estimate_reliability
+    >>> rng = np.random.default_rng(0)
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> trials = rng.standard_normal((120, 20))  # noise alone
+    >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids * 3, seen, test=10)
+    >>> reliability = estimate_reliability(brain, measure="split-half")
+    >>> reliability.values.shape, reliability.repeats
+    ((20,), {3: 30})
+    >>> median, low, high = reliability.median()
+    >>> low <= median <= high
+    True
     """
 
     measure: str
@@ -145,6 +161,19 @@ def estimate_reliability(
     ------
     CalcarineError
         If fewer than two stimuli have repeats or a name is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.quality import estimate_reliability
+    >>> rng = np.random.default_rng(0)
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> signal = np.tile(rng.standard_normal((40, 20)), (3, 1))
+    >>> trials = signal + 0.5 * rng.standard_normal((120, 20))
+    >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids * 3, seen, test=10)
+    >>> estimate_reliability(brain).median()[0] > 80  # percent of variance
+    True
     """
     chosen = dataset.split(split)
     columns = np.flatnonzero(dataset.roi_mask(roi))
@@ -192,6 +221,17 @@ def noise_ceiling(
     ------
     CalcarineError
         If fewer than two stimuli have repeats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.quality import noise_ceiling
+    >>> rng = np.random.default_rng(0)
+    >>> shown = [f"img{i}" for i in range(100)] * 3
+    >>> signal = np.tile(rng.standard_normal((100, 2)), (3, 1))
+    >>> trials = signal * [1, 0] + 0.5 * rng.standard_normal((300, 2))
+    >>> (noise_ceiling(trials, shown) > 80).tolist()  # the second voxel has no signal
+    [True, False]
     """
     return _measured("noise-ceiling", data, stimulus_ids, n_average, 0)
 

@@ -91,6 +91,20 @@ class SignalReport:
         One per region.
     conclusion : str
         What it means for decoding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.quality import describe_signal
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> noise = np.random.default_rng(0).standard_normal((80, 20))  # no signal
+    >>> brain = ca.BrainDataset.from_arrays(noise, seen.ids * 2, seen, test=10)
+    >>> report = describe_signal(brain)
+    >>> report.on, report.averaged
+    ('train', 2.0)
+    >>> report.conclusion
+    'No region shows more than noise here: ...'
     """
 
     who: str
@@ -138,6 +152,19 @@ def describe_signal(
     -------
     SignalReport
         Its `str` is for people, `to_json` for programs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.quality import describe_signal
+    >>> rng = np.random.default_rng(0)
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> trials = np.tile(rng.standard_normal((40, 20)), (2, 1)) + rng.standard_normal((80, 20))
+    >>> rois = {"V1": np.arange(20) < 10}
+    >>> brain = ca.BrainDataset.from_arrays(trials, seen.ids * 2, seen, test=10, rois=rois)
+    >>> describe_signal(brain).conclusion
+    'Most can be decoded from V1: ...'
     """
     chosen = dataset.split(split)
     shown = dataset.trial_stimuli

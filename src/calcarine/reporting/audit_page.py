@@ -33,6 +33,19 @@ def build_audit_page(audit: Audit, path: Path) -> tuple[Path, Path]:
     Returns
     -------
     page, json : Path
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> from calcarine.reporting import build_audit_page
+    >>> images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> pictures = PictureSet.of([str(i) for i in range(12)], images)
+    >>> result = audit(AuditInputs("copies", pictures, pictures), only=["truth-copies"])
+    >>> page, record = build_audit_page(result, Path("audit.html"))
+    >>> page.name, record.name
+    ('audit.html', 'audit.json')
     """
     content = audit.content()
     for check, result in zip(content["checks"], audit.findings.values(), strict=True):

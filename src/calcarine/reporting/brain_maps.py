@@ -93,6 +93,16 @@ def save_surface(
         Table with one row for each voxel, see `has_surface`, and one value for each voxel.
     categories
         Whether values are category numbers, which are not averaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from calcarine.reporting import save_surface
+    >>> voxels = pd.DataFrame({"hemisphere": ["left", "right"], "vertex": [10, 20]})
+    >>> [path.name for path in save_surface(Path("maps"), "accuracy", voxels, np.array([0.3, 0.4]))]
+    ['accuracy-left.func.gii', 'accuracy-right.func.gii']
     """
     import nibabel as nib
 
@@ -127,6 +137,17 @@ def save_volume(folder: Path, name: str, voxels: pd.DataFrame, values: NDArray[A
     ------
     CalcarineError
         If no affine maps i, j, k to x, y, z.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from calcarine.reporting import save_volume
+    >>> grid = np.argwhere(np.ones((3, 4, 5), bool))
+    >>> voxels = pd.DataFrame(np.hstack([grid, 2.0 * grid]), columns=["i", "j", "k", "x", "y", "z"])
+    >>> save_volume(Path("maps"), "accuracy", voxels, np.linspace(0, 1, 60)).name
+    'accuracy.nii.gz'
     """
     import nibabel as nib
 
@@ -174,6 +195,17 @@ def save_interactive(
         Limits of the colour scale, which all maps share; by default those of `common_limits`.
     label
         What the colours show, with its unit.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from calcarine.reporting import save_interactive
+    >>> voxels = pd.DataFrame({"hemisphere": ["left", "right"], "vertex": [10, 20]})
+    >>> maps = {"z": np.array([0.3, 0.4]), "c": np.array([0.1, 0.5])}
+    >>> save_interactive(Path("map.html"), voxels, maps, "Prediction accuracy", label="r").name
+    'map.html'
     """
     need_extra("maps", "plotly")
     import plotly.graph_objects as go
@@ -284,6 +316,16 @@ def surface_figure(
         What the colours show, with its unit.
     outlines
         Regions to outline; the flat maps name them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from calcarine.reporting import surface_figure
+    >>> voxels = pd.DataFrame({"hemisphere": ["left", "right"], "vertex": [10, 20]})
+    >>> r = np.array([0.3, 0.4])
+    >>> figure = surface_figure(voxels, r, "Prediction accuracy", simulated=False, label="r")
+    >>> figure.savefig("map.png")  # doctest: +SKIP
     """
     values = np.asarray(values, np.float64)
     drawn = on_surface(voxels, values, categories=bool(names))

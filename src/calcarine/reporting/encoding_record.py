@@ -59,6 +59,12 @@ def read_encoding(run: Path) -> EncodingRecord:
     ------
     CalcarineError
         If there are none, or a file is damaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import read_encoding
+    >>> record = read_encoding(Path("runs/takagi"))  # doctest: +SKIP
     """
     folder = run / "encoding"
     with encoding_files(run):

@@ -48,6 +48,12 @@ def build_encoding_report(run: Path) -> Path:
     Path
         ``run/encoding.html``, one file that works offline. The folder ``encoding/maps`` has NIfTI
         or GIFTI files and interactive surfaces, if the voxels have coordinates.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import build_encoding_report
+    >>> page = build_encoding_report(Path("runs/takagi"))  # doctest: +SKIP
     """
     record = read_encoding(run)
     with encoding_files(run):

@@ -69,6 +69,12 @@ def build_gallery(
     ------
     CalcarineError
         If the run is not finished, or the page cannot be written there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import build_gallery
+    >>> page = build_gallery(Path("runs/takagi"), Path("gallery.html"), samples=2)  # doctest: +SKIP
     """
     out = Path(out)
     if out.suffix.lower() not in (".html", ".htm"):

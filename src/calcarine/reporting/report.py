@@ -57,6 +57,12 @@ def build_report(run: Path) -> Path:
     ------
     CalcarineError
         If the run is not finished, or one of its files is damaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import build_report
+    >>> page = build_report(Path("runs/takagi"))  # doctest: +SKIP
     """
     from calcarine.reporting import figures
     from calcarine.reporting.bottleneck_figure import HEADINGS, curve_figure, curve_rows, read_curve
@@ -145,6 +151,13 @@ def headline_scores(run: Path) -> list[str]:
     ------
     CalcarineError
         If a file is missing or damaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import headline_scores
+    >>> for line in headline_scores(Path("runs/takagi")):  # doctest: +SKIP
+    ...     print(line)
     """
     lines = []
     headlines = scoring.headlines(read_run_scores(Path(run)), read_run_verdicts(Path(run)))

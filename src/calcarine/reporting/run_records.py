@@ -107,6 +107,13 @@ class RunRecord:
     index : pandas.DataFrame
         Columns id, method, sample, file and fold; ids are strings, methods have the names of
         the scores.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import read_run
+    >>> run = read_run(Path("runs/takagi"))  # doctest: +SKIP
+    >>> run.per_image.groupby(["method", "metric"])["value"].mean()  # doctest: +SKIP
     """
 
     folder: Path
@@ -221,6 +228,13 @@ def read_run_scores(run: Path) -> list[Score]:
     ------
     CalcarineError
         If the file is missing or damaged, or has no score of a method.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import read_run_scores
+    >>> for score in read_run_scores(Path("runs/takagi")):  # doctest: +SKIP
+    ...     print(score.method, score.metric, score.value)
     """
     path, raw = _raw_records(run)
     try:
@@ -327,6 +341,13 @@ def read_run(run: Path) -> RunRecord:
     ------
     CalcarineError
         If the run is not finished, or one of its files is damaged.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.reporting import read_run
+    >>> run = read_run(Path("runs/takagi"))  # doctest: +SKIP
+    >>> run.picture(run.ids[0], "z_c", sample=0)  # doctest: +SKIP
     """
     import yaml
 

@@ -55,6 +55,13 @@ def rest_vectors(
     -------
     float32 array of shape (n, voxel)
         Each voxel z-scored in each run.
+
+    Examples
+    --------
+    >>> from calcarine.simulation import rest_vectors
+    >>> samples = rest_vectors(n=120, n_scenes=20, n_train=20, n_early=20, n_ventral=20, n_other=5)
+    >>> samples.shape
+    (120, 45)
     """
     if n < _RUN or n_scenes < 2:
         raise SettingError(

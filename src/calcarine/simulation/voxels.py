@@ -62,6 +62,19 @@ def simulate_voxels(
     BrainDataset
         Simulated; `ground_truth` holds ``listens`` (the region's mixture) and
         ``signal`` (noise-free, shape (n, voxel)).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.simulation import simulate_voxels
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(40))
+    >>> split = ca.Split("mine", seen.ids[:30], seen.ids[30:], rule="by hand")
+    >>> spaces = {"z": np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)}
+    >>> listeners = {"early": {"z": 1.0}, "noise": {}}
+    >>> brain = simulate_voxels(seen, split, spaces, listeners, n_voxels=50)
+    >>> brain.n_voxels, brain.n_trials, list(brain.rois)
+    (100, 120, ['early', 'noise'])
     """
     rng = np.random.default_rng(seed)
     train = np.isin(stimuli.ids, split.train)

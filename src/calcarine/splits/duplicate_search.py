@@ -57,6 +57,19 @@ class DuplicateReport:
         stimulus"``, ``"same picture"``, ``"near"`` or empty).
     summary : str
         In one sentence.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.splits import find_duplicates
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(4)).images()
+    >>> pictures[3] = pictures[0]  # the same picture under another id
+    >>> stimuli = ca.StimulusSet.from_arrays(pictures, ["a", "b", "c", "d"])
+    >>> report = find_duplicates(ca.Split("mine", ("a", "b"), ("c", "d"), rule="by hand"), stimuli)
+    >>> report.n_duplicates
+    1
+    >>> report.summary
+    '1 of 2 test stimuli of split mine are in the training of own: 1 as the same picture.'
     """
 
     table: pd.DataFrame
@@ -155,6 +168,18 @@ def find_duplicates(
     ------
     CalcarineError
         If stimuli or features are missing or a limit is out of range.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.splits import find_duplicates
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(4)).images()
+    >>> pictures[3] = pictures[0]  # the same picture under another id
+    >>> stimuli = ca.StimulusSet.from_arrays(pictures, ["a", "b", "c", "d"])
+    >>> split = ca.Split("mine", ("a", "b"), ("c", "d"), rule="by hand")
+    >>> worst = find_duplicates(split, stimuli).worst(1)
+    >>> worst[["stimulus", "hash_nearest", "flag"]].values.tolist()
+    [['d', 'a', 'same picture']]
     """
     if not 0 <= hash_limit <= BITS:
         raise SettingError(f"hash_limit is a number of bits from 0 to {BITS}, not {hash_limit}.")

@@ -61,6 +61,12 @@ def leave_one_out(ids: Sequence[str]) -> tuple[Split, ...]:
     ------
     CalcarineError
         If there are fewer than two stimuli.
+
+    Examples
+    --------
+    >>> from calcarine.splits import leave_one_out
+    >>> [split.test for split in leave_one_out(["a", "b", "c"])]
+    [('a',), ('b',), ('c',)]
     """
     shown = _shown(ids)
     _check_count(len(shown), len(shown), "stimuli")
@@ -95,6 +101,14 @@ def group_folds(
     ------
     CalcarineError
         If there are fewer than two groups, or more folds than groups.
+
+    Examples
+    --------
+    >>> from calcarine.splits import group_folds
+    >>> groups = {"dog1": "dog", "dog2": "dog", "cat1": "cat", "bus1": "bus"}
+    >>> folds = group_folds(list(groups), groups, ("category", "categories"))
+    >>> [sorted(split.test) for split in folds]
+    [['dog1', 'dog2'], ['cat1'], ['bus1']]
     """
     shown = _shown(ids)
     names = list(dict.fromkeys(groups[key] for key in shown))

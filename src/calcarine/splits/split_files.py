@@ -35,6 +35,19 @@ def find_split(dataset: BrainDataset, wanted: str | Path) -> Split:
     CalcarineError
         If it is neither, the file was changed by hand, a stimulus was not
         shown, or its name could not be the name of a folder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.splits import find_split
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(5))
+    >>> brain = ca.BrainDataset.from_arrays(np.zeros((5, 3)), seen.ids, seen, test=1)
+    >>> find_split(brain, "random") is brain.split()
+    True
+    >>> path = ca.Split("mine", seen.ids[:3], seen.ids[3:], rule="by hand").save("mine.json")
+    >>> len(find_split(brain, "mine.json").test)
+    2
     """
     text = str(wanted)
     for split in dataset.splits:
@@ -58,6 +71,14 @@ def read_split(path: str | Path) -> Split:
     ------
     CalcarineError
         If it cannot be read, was changed by hand, or has another name.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.splits import read_split
+    >>> path = ca.Split("mine", ("a", "b"), ("c",), rule="by hand").save("mine.json")
+    >>> read_split(path).test
+    ('c',)
     """
     split = Split.read(path)
     if len(split.name) > _LONGEST or not _NAME.fullmatch(split.name):
@@ -82,6 +103,13 @@ def save_splits(made: SplitWithPartners, folder: str | Path) -> list[Path]:
     -------
     list of Path
         ``NAME-HASH.json`` of the split, then of its partners.
+
+    Examples
+    --------
+    >>> from calcarine.splits import random_split, save_splits
+    >>> made = random_split([f"img{i}" for i in range(20)], n_partners=1)
+    >>> len(save_splits(made, "splits"))
+    2
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,15 @@ def random_split(
     ------
     CalcarineError
         If ids or sizes are wrong.
+
+    Examples
+    --------
+    >>> from calcarine.splits import random_split
+    >>> made = random_split([f"img{i}" for i in range(20)], test_size=0.25, n_partners=2)
+    >>> len(made.split.train), len(made.split.test)
+    (15, 5)
+    >>> len(made.partners)  # further random splits, to see how much scores depend on the split
+    2
     """
     pool = pool_of(ids)
     test = _drawn(pool, test_size, seed)
@@ -100,6 +109,15 @@ def minimum_distance(
     ------
     CalcarineError
         If both or none of tau and quantile are given, or nothing is left.
+
+    Examples
+    --------
+    >>> from calcarine.splits import minimum_distance
+    >>> ids = ["a", "b", "c", "d", "e", "f"]
+    >>> features = [[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]]  # three pairs of similar pictures
+    >>> made = minimum_distance(ids, features, tau=1, test_size=1, metric="euclidean")
+    >>> made.split.test, made.dropped  # the neighbour is not used in training
+    (('d',), ('c',))
     """
     pool, values = _with_features(ids, features, metric)
     if (tau is None) == (quantile is None):
@@ -160,6 +178,16 @@ def cluster_holdout(
     ------
     CalcarineError
         If there are not between 2 and n clusters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.splits import cluster_holdout
+    >>> ids = [f"img{i}" for i in range(12)]
+    >>> features = np.repeat(10 * np.eye(3), 4, axis=0) + np.random.default_rng(0).random((12, 3))
+    >>> split = cluster_holdout(ids, features, n_clusters=3, test_size=4).split
+    >>> split.test  # one of three clusters
+    ('img4', 'img5', 'img6', 'img7')
     """
     pool, values = _with_features(ids, features, metric)
     if not 2 <= n_clusters <= len(pool):
@@ -211,6 +239,16 @@ def category_holdout(
     ------
     CalcarineError
         If there are no categories, or a name is unknown.
+
+    Examples
+    --------
+    >>> from calcarine.splits import category_holdout
+    >>> categories = [("dog",), ("cat",), ("dog", "cat"), ("bus",)]
+    >>> made = category_holdout(["a", "b", "c", "d"], categories, held=["cat"], n_partners=0)
+    >>> made.split.train, made.split.test
+    (('a', 'd'), ('b',))
+    >>> made.dropped  # shows a cat, but mainly a dog
+    ('c',)
     """
     pool = pool_of(ids)
     if len(categories) != len(pool):
@@ -262,6 +300,16 @@ def out_of_distribution(
     ------
     CalcarineError
         If a number or name is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.splits import out_of_distribution
+    >>> features = np.random.default_rng(0).random((20, 2))
+    >>> features[7] = [9, 9]  # unlike all others
+    >>> ids = [f"img{i}" for i in range(20)]
+    >>> out_of_distribution(ids, features, test_size=1, metric="euclidean").split.test
+    ('img7',)
     """
     pool, values = _with_features(ids, features, metric)
     count = size_of_test(test_size, len(pool))

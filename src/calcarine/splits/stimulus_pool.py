@@ -38,6 +38,13 @@ class SplitWithPartners:
         Random splits of the same stimuli with as many in training and test.
     dropped : tuple of str
         Stimuli that are in neither side of the split.
+
+    Examples
+    --------
+    >>> from calcarine.splits import random_split
+    >>> made = random_split([f"img{i}" for i in range(20)], test_size=5, n_partners=2)
+    >>> [len(split.test) for split in made.all]
+    [5, 5, 5]
     """
 
     split: Split

@@ -37,6 +37,14 @@ def resize_images(
     Returns
     -------
     uint8 array of shape (n, height, width, 3)
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.stimuli import resize_images
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(2)).images()
+    >>> pictures.shape, resize_images(pictures, 32).shape
+    ((2, 64, 64, 3), (2, 32, 32, 3))
     """
     height, width = (size, size) if isinstance(size, int) else size
     if images.shape[1:3] == (height, width):

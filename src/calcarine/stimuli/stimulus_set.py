@@ -56,6 +56,17 @@ class StimulusSet:
     ------
     SettingError
         If an id is empty or occurs twice.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(3))
+    >>> seen.ids
+    ('scene-0-00000', 'scene-0-00001', 'scene-0-00002')
+    >>> seen.images().shape
+    (3, 64, 64, 3)
+    >>> seen.captions()[0][0]
+    'a green car and a black clock at sunset'
     """
 
     def __init__(self, ids: Iterable[str], source: Source, size: tuple[int, int]) -> None:
@@ -160,7 +171,15 @@ class StimulusSet:
         return maps
 
     def subset(self, ids: Sequence[str]) -> StimulusSet:
-        """Return a set of the named stimuli only, in the given order."""
+        """Return a set of the named stimuli only, in the given order.
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(5))
+        >>> seen.subset(seen.ids[3:]).ids
+        ('scene-0-00003', 'scene-0-00004')
+        """
         return StimulusSet(self._chosen(ids), self._source, self._size)
 
     def digest(self) -> str:
@@ -282,6 +301,21 @@ class StimulusSet:
             If the folder, the table or a picture does not exist.
         CalcarineError
             If the table is wrong, or a picture lies outside the folder.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from PIL import Image
+        >>> import calcarine as ca
+        >>> Path("pictures").mkdir()
+        >>> Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save("pictures/dog1.png")
+        >>> row = {"id": "dog1", "file": "dog1.png", "caption": "a dog|a puppy"}
+        >>> pd.DataFrame([row]).to_csv("pictures/table.csv")
+        >>> seen = ca.StimulusSet.from_folder("pictures", "table.csv", size=32)
+        >>> seen.images().shape, seen.captions()
+        ((1, 32, 32, 3), [('a dog', 'a puppy')])
         """
         root = Path(folder)
         if not root.is_dir():
@@ -372,6 +406,18 @@ class StimulusSet:
             If the file does not exist.
         DamagedFileError
             If the array or a row is wrong.
+
+        Examples
+        --------
+        >>> import h5py
+        >>> import numpy as np
+        >>> import calcarine as ca
+        >>> with h5py.File("stimuli.hdf5", "w") as file:
+        ...     file["imgBrick"] = np.zeros((10, 32, 32, 3), np.uint8)
+        >>> ids = ["img3", "img7"]
+        >>> seen = ca.StimulusSet.from_hdf5("stimuli.hdf5", "imgBrick", rows=[3, 7], ids=ids)
+        >>> seen.image("img7").shape
+        (32, 32, 3)
         """
         names = tuple(ids)
         check_length("rows", len(rows), len(names))
@@ -404,6 +450,13 @@ class StimulusSet:
         -------
         StimulusSet
             Ids are ``scene-SEED-INDEX``; pictures are drawn when first used.
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=[0, 5], size=32)
+        >>> seen.ids, seen.size
+        (('scene-0-00000', 'scene-0-00005'), (32, 32))
         """
         places = [(seed, int(index)) for index in indices]
         if seed < 0 or size < 1 or any(index < 0 for _, index in places):
@@ -413,7 +466,16 @@ class StimulusSet:
 
     @classmethod
     def joined(cls, sets: Sequence[StimulusSet]) -> StimulusSet:
-        """Join several sets of one size, in order."""
+        """Join several sets of one size, in order.
+
+        Examples
+        --------
+        >>> import calcarine as ca
+        >>> train = ca.StimulusSet.from_scenes(seed=0, indices=range(3))
+        >>> test = ca.StimulusSet.from_scenes(seed=1, indices=range(2))
+        >>> len(ca.StimulusSet.joined([train, test]).ids)
+        5
+        """
         sizes = {part.size for part in sets}
         if len(sizes) != 1:
             raise ShapeError(f"Only sets of one size can be joined, not {sorted(sizes)}.")

@@ -34,7 +34,15 @@ FEWEST_RATERS = 6
 
 @dataclass(frozen=True)
 class RaterResult:
-    """Summary of one rater; ``excluded`` is the reason for exclusion, or empty."""
+    """Summary of one rater; ``excluded`` is the reason for exclusion, or empty.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse
+    >>> raters = analyse(Study(Path("study"))).raters  # doctest: +SKIP
+    >>> {each.rater: each.excluded for each in raters if each.excluded}  # doctest: +SKIP
+    """
 
     rater: str
     answered: int
@@ -72,6 +80,13 @@ class ComparisonResult:
         originals.
     proportion_all_raters : float
         The proportion without any exclusion.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse
+    >>> result = analyse(Study(Path("study"))).comparisons[0]  # doctest: +SKIP
+    >>> result.proportion, (result.ci_low, result.ci_high), result.p_holm  # doctest: +SKIP
     """
 
     name: str
@@ -101,7 +116,15 @@ class ComparisonResult:
 
 @dataclass(frozen=True)
 class StudyAnalysis:
-    """All results of a study; `record` returns the contents of ``analysis.json``."""
+    """All results of a study; `record` returns the contents of ``analysis.json``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse
+    >>> analysis = analyse(Study(Path("study")))  # doctest: +SKIP
+    >>> analysis.excluded  # doctest: +SKIP
+    """
 
     settings: StudySettings
     raters: list[RaterResult]
@@ -154,6 +177,14 @@ def analyse(study: Study, seed: int = 0) -> StudyAnalysis:
     ------
     CalcarineError
         If there are no answers, or every rater is excluded.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse
+    >>> analysis = analyse(Study(Path("study")))  # doctest: +SKIP
+    >>> for result in analysis.comparisons:  # doctest: +SKIP
+    ...     print(result.name, result.proportion, result.p_holm)
     """
     rows = read_answers(study)
     return analyse_rows(rows, study.settings, progress(study), seed)

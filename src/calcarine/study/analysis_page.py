@@ -34,6 +34,13 @@ def write_analysis(analysis: StudyAnalysis, folder: Path) -> tuple[Path, Path]:
     Returns
     -------
     json, html : Path
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, analyse, write_analysis
+    >>> analysis = analyse(Study(Path("study")))  # doctest: +SKIP
+    >>> record, page = write_analysis(analysis, Path("study"))  # doctest: +SKIP
     """
     templates = environment("calcarine.study")
     templates.filters.update(percent=percent, p=p_value, num=number, seconds=seconds)

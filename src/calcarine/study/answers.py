@@ -47,6 +47,13 @@ class AnswerRow:
         More than 1 if the rater returned to this trial.
     answered : str
         Time of the answer in UTC.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, read_answers
+    >>> answers = read_answers(Study(Path("study")))  # doctest: +SKIP
+    >>> [(row.rater, row.choice, row.client_ms) for row in answers]  # doctest: +SKIP
     """
 
     rater: str
@@ -96,6 +103,13 @@ def read_answers(study: Study) -> list[AnswerRow]:
     ------
     StudyDatabaseError
         If a row of the database is invalid.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, read_answers
+    >>> answers = read_answers(Study(Path("study")))  # doctest: +SKIP
+    >>> [answer.first_chosen for answer in answers if answer.part == "catch"]  # doctest: +SKIP
     """
     with study.connection() as con:
         result = con.execute(_ROWS).fetchall()
@@ -142,6 +156,13 @@ def export_answers(study: Study, out: Path) -> int:
     ------
     CalcarineError
         If there is no answer yet.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, export_answers
+    >>> export_answers(Study(Path("study")), Path("answers.csv"))  # doctest: +SKIP
+    180
     """
     rows = read_answers(study)
     if not rows:

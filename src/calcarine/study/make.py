@@ -77,6 +77,23 @@ def make_study(
     ------
     CalcarineError
         If the folder is not empty, a picture cannot be read, or there are no comparisons.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from calcarine.study import from_folders, make_study
+    >>> rng = np.random.default_rng(0)
+    >>> for name in ("truth", "z", "z_c"):
+    ...     Path(name).mkdir()
+    ...     for i in range(6):
+    ...         picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    ...         Image.fromarray(picture).save(f"{name}/img{i}.png")
+    >>> pictures = from_folders(["original=truth", "z=z", "z_c=z_c"])
+    >>> study = make_study(pictures, Path("study"), n_raters=2, catch=2, practice=2, size=32)
+    >>> len(study.links())  # a secret link for each rater
+    2
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -32,6 +32,12 @@ def serve(study: Study, host: str = "127.0.0.1", port: int = 8765, url: str | No
     ------
     CalcarineError
         If the address is not available.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study, serve
+    >>> serve(Study(Path("study")), port=8765)  # doctest: +SKIP
     """
     need_extra("study", "fastapi", "uvicorn")
     import uvicorn

@@ -23,6 +23,13 @@ class MethodPair(BaseModel):
         another original.
     first, second : str
         Methods; for identification both are the same, and ``first`` belongs to the shown original.
+
+    Examples
+    --------
+    >>> from calcarine.study import MethodPair
+    >>> pair = MethodPair(name="z_c vs z", kind="method", first="z_c", second="z")
+    >>> pair.name
+    'z_c vs z'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +53,14 @@ class StudySettings(BaseModel):
         Family-wise significance level of the tests.
     simulated : bool or None
         Whether the brain was simulated; None if not stated.
+
+    Examples
+    --------
+    >>> from calcarine.study import MethodPair, StudySettings
+    >>> pair = MethodPair(name="z_c vs z", kind="method", first="z_c", second="z")
+    >>> settings = StudySettings(title="My study", comparisons=(pair,), originals=("img1", "img2"))
+    >>> settings.question
+    'Which picture is more similar to the original?'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -40,6 +40,21 @@ class StudyImages:
     simulated : bool or None
         Whether the brain was simulated; None if not stated.
     provenance : list of dict
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import StudyImages
+    >>> pictures = StudyImages(
+    ...     originals={"img1": Path("truth/img1.png")},
+    ...     methods={"z": {"img1": Path("z/img1.png")}, "c": {"img1": Path("c/img1.png")}},
+    ...     pairs=[("z", "c")],
+    ...     left_out={},
+    ...     simulated=False,
+    ...     provenance=[],
+    ... )
+    >>> len(pictures.originals)
+    1
     """
 
     originals: dict[str, Path]
@@ -75,6 +90,13 @@ def from_runs(
     ------
     CalcarineError
         If a run is not finished, has no such method, or shares no originals with other runs.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import from_runs, make_study
+    >>> pictures = from_runs([Path("runs/takagi")], methods=["z_c", "z"])  # doctest: +SKIP
+    >>> study = make_study(pictures, Path("study"))  # doctest: +SKIP
     """
     from calcarine.reporting.run_records import read_run
 
@@ -128,6 +150,20 @@ def from_folders(folders: Sequence[str], simulated: bool | None = None) -> Study
     ------
     CalcarineError
         If a folder is missing, given twice, or has no pictures.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> from calcarine.study import from_folders
+    >>> for name in ("truth", "z", "z_c"):
+    ...     Path("pictures", name).mkdir(parents=True)
+    ...     for i in range(2):
+    ...         Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(f"pictures/{name}/img{i}.png")
+    >>> pictures = from_folders(["original=pictures/truth", "z=pictures/z", "z_c=pictures/z_c"])
+    >>> list(pictures.originals), pictures.pairs
+    (['img0', 'img1'], [('z', 'z_c')])
     """
     named: dict[str, Path] = {}
     for text in folders:

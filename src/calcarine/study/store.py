@@ -101,6 +101,13 @@ class Study:
     ------
     CalcarineError
         If the folder is not a study, or its settings were changed after it was made.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.study import Study
+    >>> study = Study(Path("study"))  # doctest: +SKIP
+    >>> invited = study.invite(2)  # doctest: +SKIP
     """
 
     def __init__(self, path: Path) -> None:

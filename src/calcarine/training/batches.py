@@ -32,6 +32,14 @@ class StepBatches:
         Number of rows of one step; may exceed ``n``.
     seed : int
         Seed, 0 or more.
+
+    Examples
+    --------
+    >>> from calcarine.training import StepBatches
+    >>> batches = StepBatches(n=6, batch_size=4, seed=0)
+    >>> epoch = [*batches.rows(0), *batches.rows(1)[:2]]  # every row once
+    >>> sorted(int(row) for row in epoch)
+    [0, 1, 2, 3, 4, 5]
     """
 
     n: int
@@ -83,6 +91,14 @@ def make_generator(*key: int) -> torch.Generator:
     """Make a generator from whole numbers such as (seed, step, micro-batch).
 
     It is on the CPU, so that the noise does not depend on the device of the network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from calcarine.training import make_generator
+    >>> noise = torch.randn(3, generator=make_generator(2022, 7))  # seed and step
+    >>> bool((noise == torch.randn(3, generator=make_generator(2022, 7))).all())
+    True
     """
     state = np.random.SeedSequence(key).generate_state(2)
     return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
@@ -114,6 +130,14 @@ def split_validation(
     ------
     CalcarineError
         If ``share`` is out of range or no training stimulus would remain.
+
+    Examples
+    --------
+    >>> from calcarine.training import split_validation
+    >>> ids = ["a", "b", "c", "d"] * 3
+    >>> train, validation = split_validation(ids, share=0.25, seed=0)
+    >>> len(train), len({ids[row] for row in validation})  # all repeats of one stimulus
+    (9, 1)
     """
     if not 0 <= share < 1:
         raise CalcarineError(f"The validation share is {share:g}; choose it from 0 up to below 1.")

@@ -88,6 +88,24 @@ def train(
     srun or torchrun has started the command ``calcarine`` once for each device, the first process
     hands the task to the others in the same way. A script of your own that they start calls this
     function in every process.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from calcarine.training import TrainingConfig, train
+    >>> class Line(torch.nn.Module):
+    ...     n_train, n_validation = 20, 0
+    ...
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.slope = torch.nn.Parameter(torch.zeros(()))
+    ...
+    ...     def training_loss(self, rows, generator):
+    ...         return ((self.slope * rows - 2 * rows) ** 2).mean() / 100, {}
+    >>> config = TrainingConfig(steps=100, batch_size=20, lr=0.1, accelerator="cpu")
+    >>> result = train(Line(), config, "training")
+    >>> result.steps, round(result.state["slope"].item())
+    (100, 2)
     """
     need_extra("train", "lightning")
     config = config.for_rows(int(task.n_train))  # type: ignore[arg-type]

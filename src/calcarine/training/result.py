@@ -48,6 +48,13 @@ class TrainingResult:
         Smallest validation loss; that of ``selected_step`` if ``select`` is "best".
     seconds : float
         Duration of the training, over all calls.
+
+    Examples
+    --------
+    >>> from calcarine.training import TrainingConfig, train
+    >>> config = TrainingConfig(steps=1000)
+    >>> result = train(task, config, "training")  # doctest: +SKIP
+    >>> result.loss, result.weights_path  # doctest: +SKIP
     """
 
     state: dict[str, torch.Tensor]

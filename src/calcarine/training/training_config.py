@@ -38,6 +38,13 @@ class TrainingConfig(BaseModel):
     ------
     CalcarineError
         If settings do not fit together, for example if a batch cannot be divided evenly.
+
+    Examples
+    --------
+    >>> from calcarine.training import TrainingConfig
+    >>> config = TrainingConfig(epochs=10, batch_size=32)
+    >>> config.for_rows(320).steps
+    100
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -267,6 +274,13 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     -------
     float
         Learning rate of all parameters.
+
+    Examples
+    --------
+    >>> from calcarine.training import TrainingConfig, learning_rate
+    >>> config = TrainingConfig(steps=100, warmup_steps=10, lr=0.001)
+    >>> [round(learning_rate(step, config), 6) for step in (0, 9, 55)]
+    [0.0001, 0.001, 0.0005]
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps

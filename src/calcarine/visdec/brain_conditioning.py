@@ -37,6 +37,15 @@ class VoxelScale:
     Attributes
     ----------
     mean, scale : float32 array of shape (n_voxels,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.visdec import VoxelScale
+    >>> train = 5 + 3 * np.random.default_rng(0).standard_normal((50, 4))
+    >>> scale = VoxelScale.from_vectors(train)
+    >>> bool(np.allclose(scale.apply(train).std(axis=0), 1, atol=1e-3))
+    True
     """
 
     mean: NDArray[np.float32]
@@ -81,6 +90,14 @@ class BrainConditioning:
         Weights of the U-Net that were trained.
     scale : VoxelScale
         Scale of the training responses.
+
+    Examples
+    --------
+    >>> from calcarine.diffusion import load_model
+    >>> from calcarine.visdec import BrainConditioning
+    >>> conditioning = BrainConditioning.load("finetuned")  # doctest: +SKIP
+    >>> model = load_model("cin256-v2/model.ckpt")  # doctest: +SKIP
+    >>> pictures = conditioning.generate(model, responses, [("img1", 0)])  # doctest: +SKIP
     """
 
     def __init__(

@@ -60,6 +60,14 @@ def save_encoder(folder: str | Path, autoencoder: FMRIAutoencoder, about: dict[s
     Both files are written atomically. The JSON is written last and holds a hash of configuration
     and weights, so `load_encoder` detects an interruption between the two. Positions other than
     sines (:func:`set_positions`) are stored with the weights.
+
+    Examples
+    --------
+    >>> from calcarine.visdec import AutoencoderConfig, FMRIAutoencoder, save_encoder
+    >>> config = AutoencoderConfig(n_patches=20, dim=32, depth=2, heads=4, decoder_dim=32)
+    >>> folder = save_encoder("encoder", FMRIAutoencoder(config), {"pool": "my data"})
+    >>> sorted(path.name for path in folder.iterdir())
+    ['encoder.json', 'encoder.safetensors']
     """
     folder = Path(folder)
     weights, description = _paths(folder)
@@ -101,6 +109,14 @@ def load_encoder(folder: str | Path) -> FMRIAutoencoder:
     ------
     DamagedFileError
         If a file is missing, truncated, changed, or belongs to another save.
+
+    Examples
+    --------
+    >>> from calcarine.visdec import AutoencoderConfig, FMRIAutoencoder, load_encoder, save_encoder
+    >>> config = AutoencoderConfig(n_patches=20, dim=32, depth=2, heads=4, decoder_dim=32)
+    >>> folder = save_encoder("encoder", FMRIAutoencoder(config), {"pool": "my data"})
+    >>> load_encoder(folder).config == config
+    True
     """
     weights, description = _paths(Path(folder))
     content = _described(description)

@@ -44,6 +44,13 @@ class AutoencoderConfig:
     norm_eps : float
         Epsilon of all layer norms: 1e-6 in new networks, as in masked autoencoders of pictures (He
         et al. 2022), and 1e-5 in published weights of MinD-Vis and Vis-Dec.
+
+    Examples
+    --------
+    >>> from calcarine.visdec import AutoencoderConfig
+    >>> config = AutoencoderConfig(n_patches=20, dim=32, depth=2, heads=4, decoder_dim=16)
+    >>> config.patch * config.n_patches  # voxels at most
+    320
     """
 
     n_patches: int = 262
@@ -150,6 +157,18 @@ class FMRIAutoencoder(nn.Module):
     Parameters
     ----------
     config : AutoencoderConfig
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from calcarine.visdec import AutoencoderConfig, FMRIAutoencoder, patch_vectors
+    >>> from calcarine.visdec.masking import draw_masking
+    >>> config = AutoencoderConfig(n_patches=20, dim=32, depth=2, heads=4, decoder_dim=32)
+    >>> vectors = patch_vectors(np.random.default_rng(0).standard_normal((3, 320)))
+    >>> masking = draw_masking(vectors.valid, 0.75, torch.Generator().manual_seed(0))
+    >>> FMRIAutoencoder(config)(vectors, masking).shape
+    torch.Size([3, 20, 16])
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:

@@ -33,6 +33,16 @@ class ImageAutoencoder(nn.Module):
         Network of transformers.
     decoder_depth : int, optional
         Number of blocks of the decoder to keep (6 of 8 in Vis-Dec); all by default.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.visdec import ImageAutoencoder
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(2)).images()
+    >>> autoencoder = ImageAutoencoder.from_pretrained("mini")
+    >>> patches = autoencoder.patches(autoencoder.pixels(pictures))
+    >>> patches.shape[1] == autoencoder.n_patches
+    True
     """
 
     def __init__(self, model: Any, decoder_depth: int | None = None) -> None:

@@ -50,6 +50,12 @@ def pad_to_patches(
     -----
     Source: Sun et al. (2023) and Chen et al. (2023), sections on masked brain modelling. 4183
     vertices of V1 to V4 become 4192, 262 patches of 16.
+
+    Examples
+    --------
+    >>> from calcarine.visdec import pad_to_patches
+    >>> pad_to_patches([1, 2, 3, 4, 5], patch=4).tolist()
+    [1, 2, 3, 4, 5, 1, 2, 3]
     """
     values = np.asarray(vectors)
     if patch < 1:

@@ -80,6 +80,14 @@ def patch_vectors(
     -----
     Source: Chen et al. (2023) and Sun et al. (2023). Patches of 16 neighbouring voxels are the
     tokens of a masked autoencoder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.visdec import patch_vectors
+    >>> vectors = patch_vectors(np.zeros((3, 100)), patch=16)
+    >>> vectors.values.shape  # 100 voxels fill 7 patches of 16
+    torch.Size([3, 7, 16])
     """
     values = np.asarray(vectors, np.float32)
     if values.ndim != 2:
@@ -126,6 +134,17 @@ def join_patched(
     Returns
     -------
     PatchedVectors
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.visdec import join_patched
+    >>> subjects = [np.zeros((3, 100), np.float32), np.zeros((2, 60), np.float32)]
+    >>> vectors = join_patched(subjects)
+    >>> vectors.values.shape
+    torch.Size([5, 7, 16])
+    >>> vectors.valid.sum(axis=1).tolist()  # patches of each vector
+    [7, 7, 7, 4, 4]
     """
     cut = [patch_vectors(source, patch) for source in sources if len(source)]
     if not cut:

@@ -49,6 +49,18 @@ class TrainingStimuli:
         Stimuli that train and stimuli that validate, if any; test stimuli are in neither.
     scale : VoxelScale
         Scale of the trials of ``train``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.visdec import TrainingStimuli
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(20))
+    >>> betas = np.random.default_rng(0).standard_normal((40, 16))
+    >>> brain = ca.BrainDataset.from_arrays(betas, seen.ids * 2, seen, test=4)
+    >>> stimuli = TrainingStimuli.from_dataset(brain, brain.split(), "all", share=0.25, seed=0)
+    >>> len(stimuli.train), len(stimuli.validation)
+    (12, 4)
     """
 
     responses: Responses

@@ -171,6 +171,11 @@ def load_published_conditioner(path: str | Path, *, heads: int = 16) -> Publishe
     -----
     Source: files of Chen et al. (2023, MinD-Vis) and Sun et al. (2023, Vis-Dec). No code of the
     file is run; the configuration is rebuilt from shapes.
+
+    Examples
+    --------
+    >>> from calcarine.visdec import load_published_conditioner
+    >>> published = load_published_conditioner("finetuned.pth")  # doctest: +SKIP
     """
     path = Path(path)
     content = read_checkpoint(path)

@@ -120,6 +120,11 @@ def load_published_encoder(
     Notes
     -----
     Source: files of Chen et al. (2023, MinD-Vis) and Sun et al. (2023, Vis-Dec).
+
+    Examples
+    --------
+    >>> from calcarine.visdec import load_published_encoder
+    >>> published = load_published_encoder("pretrain_metafile/checkpoint.pth")  # doctest: +SKIP
     """
     path = Path(path)
     found, unknown = encoder_in(read_checkpoint(path), path, heads, decoder_heads, prefix)

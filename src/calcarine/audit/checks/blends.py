@@ -51,7 +51,21 @@ class _Fit:
 
 @register_check
 class PixelBlends(Check):
-    """Reconstructions that are weighted sums of other pictures."""
+    """Reconstructions that are weighted sums of other pictures.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(40)).images()
+    >>> ids = [f"test{i}" for i in range(20)]
+    >>> blends = (0.75 * pictures[20:] + 0.25 * pictures[:20]).round().astype("uint8")
+    >>> recon, truth = PictureSet.of(ids, blends), PictureSet.of(ids, pictures[:20])
+    >>> others = {"before blending": PictureSet.of(ids, pictures[20:])}
+    >>> result = audit(AuditInputs("mine", recon, truth, others=others), only=["pixel-blends"])
+    >>> result.findings["pixel-blends"].verdict
+    'failed'
+    """
 
     name = "pixel-blends"
     title = "Pixel blends"
@@ -296,7 +310,20 @@ class _Detail:
 
 @register_check
 class RetrievedImages(Check):
-    """Training pictures presented as reconstructions."""
+    """Training pictures presented as reconstructions.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(40)).images()
+    >>> ids = [f"test{i}" for i in range(10)]
+    >>> truth, recon = PictureSet.of(ids, pictures[30:]), PictureSet.of(ids, pictures[:10])
+    >>> train = PictureSet.of([f"train{i}" for i in range(30)], pictures[:30])
+    >>> result = audit(AuditInputs("nearest", recon, truth, train), only=["retrieval"])
+    >>> result.findings["retrieval"].verdict
+    'failed'
+    """
 
     name = "retrieval"
     title = "Retrieval instead of reconstruction"

@@ -27,7 +27,20 @@ _WORTH = 0.65
 
 @register_check
 class IgnoresTheBrain(Check):
-    """Reconstructions that fit other stimuli as well as their own."""
+    """Reconstructions that fit other stimuli as well as their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import calcarine as ca
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(80)).images()
+    >>> ids = [str(i) for i in range(40)]
+    >>> recon, truth = PictureSet.of(ids, pictures[:40]), PictureSet.of(ids, pictures[40:])
+    >>> result = audit(AuditInputs("other scenes", recon, truth), only=["ignores-the-brain"])
+    >>> result.findings["ignores-the-brain"].verdict
+    'failed'
+    """
 
     name = "ignores-the-brain"
     title = "Reconstructions that do not depend on brain activity"

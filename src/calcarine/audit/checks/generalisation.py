@@ -28,7 +28,20 @@ _P = 0.001
 
 @register_check
 class ScoreByDistance(Check):
-    """Scores of test stimuli that are far from all training stimuli."""
+    """Scores of test stimuli that are far from all training stimuli.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(80)).images()
+    >>> ids = [f"test{i}" for i in range(40)]
+    >>> truth = PictureSet.of(ids, pictures[40:])
+    >>> train = PictureSet.of([f"train{i}" for i in range(40)], pictures[:40])
+    >>> result = audit(AuditInputs("the truth", truth, truth, train), only=["score-by-distance"])
+    >>> result.findings["score-by-distance"].verdict
+    'passed'
+    """
 
     name = "score-by-distance"
     title = "Score by distance to training"
@@ -115,7 +128,21 @@ def _slope(distance: FloatArray, score: FloatArray, seed: int) -> tuple[float, f
 
 @register_check
 class DimensionCollapse(Check):
-    """Predictions that vary in few dimensions."""
+    """Predictions that vary in few dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, Prediction, audit
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.standard_normal((40, 20))
+    >>> one = truth[:, :1] * rng.standard_normal(20)  # all predictions on one line
+    >>> pictures = PictureSet.of([str(i) for i in range(40)], np.zeros((40, 8, 8, 3), np.uint8))
+    >>> predictions = [Prediction("z", one, truth, train=rng.standard_normal((100, 20)))]
+    >>> inputs = AuditInputs("mine", pictures, pictures, predictions=predictions)
+    >>> audit(inputs, only=["dimension-collapse"]).findings["dimension-collapse"].verdict
+    'suspicious'
+    """
 
     name = "dimension-collapse"
     title = "Collapse of the predictions' dimensions"

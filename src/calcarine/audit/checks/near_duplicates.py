@@ -17,7 +17,20 @@ _MOST = 6
 
 @register_check
 class NearDuplicates(Check):
-    """Test pictures that are the same, or nearly the same, as training pictures."""
+    """Test pictures that are the same, or nearly the same, as training pictures.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(15)).images()
+    >>> train = PictureSet.of([f"train{i}" for i in range(10)], pictures[:10])
+    >>> test = PictureSet.of([f"test{i}" for i in range(6)], pictures[9:])  # one is in training
+    >>> inputs = AuditInputs("mine", test, test, train)
+    >>> finding = audit(inputs, only=["near-duplicates"]).findings["near-duplicates"]
+    >>> finding.numbers["test pictures in training"]
+    1
+    """
 
     name = "near-duplicates"
     title = "Near-duplicates between training and test"

@@ -27,7 +27,21 @@ _MATCHED = ("mean", "contrast")
 
 @register_check
 class StatisticsFromTest(Check):
-    """Means and scales that were computed with test rows."""
+    """Means and scales that were computed with test rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, TrialTable, audit
+    >>> ids = [f"img{i}" for i in range(40)]
+    >>> trials = TrialTable(np.array(ids), np.array(["train"] * 30 + ["test"] * 10))
+    >>> betas = np.random.default_rng(0).standard_normal((40, 8))
+    >>> betas -= betas.mean(axis=0)  # of all trials, those of the test included
+    >>> pictures = PictureSet.of(ids[30:], np.zeros((10, 8, 8, 3), np.uint8))
+    >>> inputs = AuditInputs("mine", pictures, pictures, trials=trials, responses=betas)
+    >>> audit(inputs, only=["statistics-from-test"]).findings["statistics-from-test"].verdict
+    'failed'
+    """
 
     name = "statistics-from-test"
     title = "Means and scales computed with test rows"
@@ -136,7 +150,23 @@ def _spread(values: NDArray[np.float64]) -> FloatArray:
 
 @register_check
 class TransductivePrediction(Check):
-    """Predictions of one stimulus that depend on other test stimuli."""
+    """Predictions of one stimulus that depend on other test stimuli.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, Prediction, audit
+    >>> rng = np.random.default_rng(0)
+    >>> ids = [str(i) for i in range(10)]
+    >>> raw = rng.standard_normal((10, 4))
+    >>> def predict(rows):
+    ...     return raw[rows] - raw[rows].mean(axis=0)  # centred on the test stimuli
+    >>> pictures = PictureSet.of(ids, rng.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8))
+    >>> predictions = [Prediction("z", predict(np.arange(10)), predict=predict)]
+    >>> inputs = AuditInputs("mine", pictures, pictures, predictions=predictions)
+    >>> audit(inputs, only=["transductive-prediction"]).findings["transductive-prediction"].verdict
+    'failed'
+    """
 
     name = "transductive-prediction"
     title = "Predictions that use other test stimuli"

@@ -14,7 +14,19 @@ _AGAIN = 0.9
 
 @register_check
 class PretrainingOnTest(Check):
-    """Test responses in self-supervised pre-training."""
+    """Test responses in self-supervised pre-training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, TrialTable, audit
+    >>> pictures = PictureSet.of(["b", "c"], np.zeros((2, 8, 8, 3), np.uint8))
+    >>> stimulus, role = np.array(["a", "b", "c"]), np.array(["train", "test", "test"])
+    >>> trials = TrialTable(stimulus, role, pretrain=np.array([True, True, False]))
+    >>> inputs = AuditInputs("mine", pictures, pictures, trials=trials)
+    >>> audit(inputs, only=["pretraining-on-test"]).findings["pretraining-on-test"].sentence
+    '1 of 2 test responses were used in pre-training.'
+    """
 
     name = "pretraining-on-test"
     title = "Test responses in pre-training"
@@ -54,7 +66,18 @@ class PretrainingOnTest(Check):
 
 @register_check
 class ChoicesOnTest(Check):
-    """Penalties, voxels or repeats that were chosen by their test score."""
+    """Penalties, voxels or repeats that were chosen by their test score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, DecoderChoices, PictureSet, audit
+    >>> pictures = PictureSet.of(["a", "b"], np.zeros((2, 8, 8, 3), np.uint8))
+    >>> choices = [DecoderChoices("penalties of z", n=100, same=40)]
+    >>> inputs = AuditInputs("mine", pictures, pictures, decoder_choices=choices)
+    >>> audit(inputs, only=["choices-on-test"]).findings["choices-on-test"].sentence
+    'Repeated without the test set, these choices differ: 60 of 100 penalties of z.'
+    """
 
     name = "choices-on-test"
     title = "Choices made on the test set"

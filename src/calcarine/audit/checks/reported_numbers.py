@@ -31,7 +31,19 @@ class _Value:
 
 @register_check
 class NumbersFromPictures(Check):
-    """Reported numbers compared with every known definition."""
+    """Reported numbers compared with every known definition.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit, read_numbers
+    >>> images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> pictures = PictureSet.of([str(i) for i in range(12)], images)
+    >>> inputs = AuditInputs("copies", pictures, pictures, numbers=read_numbers("PixCorr 1.00"))
+    >>> result = audit(inputs, only=["numbers-from-pictures"])
+    >>> result.findings["numbers-from-pictures"].verdict
+    'passed'
+    """
 
     name = "numbers-from-pictures"
     title = "Reported numbers reproduced from the pictures"

@@ -23,7 +23,22 @@ _P = 0.001
 
 @register_check
 class BestOfSamples(Check):
-    """Samples that were chosen by their similarity to the ground truth."""
+    """Samples that were chosen by their similarity to the ground truth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, SampleChoice, audit
+    >>> rng = np.random.default_rng(0)
+    >>> ids = [str(i) for i in range(20)]
+    >>> truth, other = rng.integers(0, 256, (2, 20, 32, 32, 3), dtype=np.uint8)
+    >>> samples = np.stack([other, truth // 2 + other // 2], axis=1)  # the second is always better
+    >>> choice = SampleChoice(PictureSet.of(ids, samples), np.ones(20, int))
+    >>> shown, truth = PictureSet.of(ids, samples[:, 1]), PictureSet.of(ids, truth)
+    >>> inputs = AuditInputs("mine", shown, truth, sample_choice=choice)
+    >>> audit(inputs, only=["best-of-samples"]).findings["best-of-samples"].verdict
+    'failed'
+    """
 
     name = "best-of-samples"
     title = "Best of several samples, chosen by the ground truth"

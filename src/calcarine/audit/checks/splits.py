@@ -21,7 +21,19 @@ _MOST = 6
 
 @register_check
 class SplitLeaks(Check):
-    """Stimuli, or their pictures under other ids, on both sides of the split."""
+    """Stimuli, or their pictures under other ids, on both sides of the split.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, TrialTable, audit
+    >>> pictures = PictureSet.of(["b", "c"], np.zeros((2, 8, 8, 3), np.uint8))
+    >>> stimulus = np.array(["a", "b", "b", "c"])
+    >>> trials = TrialTable(stimulus, np.array(["train", "train", "test", "test"]))
+    >>> inputs = AuditInputs("mine", pictures, pictures, trials=trials)
+    >>> audit(inputs, only=["split-leaks"]).findings["split-leaks"].sentence
+    '1 test stimuli are in training too; the first is b.'
+    """
 
     name = "split-leaks"
     title = "Stimuli on both sides of the split"
@@ -136,7 +148,18 @@ def _same_pixels(inputs: AuditInputs) -> list[tuple[str, str]]:
 
 @register_check
 class RepeatsOverFolds(Check):
-    """Repeats of a stimulus in several folds of a cross-validation."""
+    """Repeats of a stimulus in several folds of a cross-validation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, TrialTable, audit
+    >>> pictures = PictureSet.of(["a", "b"], np.zeros((2, 8, 8, 3), np.uint8))
+    >>> stimulus, fold = np.array(["a", "b", "a", "b"]), np.array(["1", "1", "2", "2"])
+    >>> inputs = AuditInputs("mine", pictures, pictures, trials=TrialTable(stimulus, fold=fold))
+    >>> audit(inputs, only=["repeats-over-folds"]).findings["repeats-over-folds"].verdict
+    'failed'
+    """
 
     name = "repeats-over-folds"
     title = "Repeats of a stimulus in several folds"
@@ -219,7 +242,19 @@ def _shown_keys(trials: TrialTable) -> NDArray[np.str_]:
 
 @register_check
 class ChosenStimuli(Check):
-    """A score of only some of the test stimuli."""
+    """A score of only some of the test stimuli.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet, TrialTable, audit
+    >>> pictures = PictureSet.of(["b", "c"], np.zeros((2, 8, 8, 3), np.uint8))
+    >>> stimulus = np.array(["a", "b", "c", "d"])  # there is no picture of d
+    >>> trials = TrialTable(stimulus, np.array(["train", "test", "test", "test"]))
+    >>> inputs = AuditInputs("mine", pictures, pictures, trials=trials)
+    >>> audit(inputs, only=["chosen-stimuli"]).findings["chosen-stimuli"].sentence
+    '1 of 3 test stimuli in the table have no reconstruction; the first is d. ...'
+    """
 
     name = "chosen-stimuli"
     title = "Score on a part of the test set"

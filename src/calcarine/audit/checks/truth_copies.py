@@ -237,7 +237,19 @@ def reasons(result: Measures) -> list[tuple[Verdict, str]]:
 
 @register_check
 class TruthCopies(Check):
-    """Parts of the ground truth that no decoder can predict."""
+    """Parts of the ground truth that no decoder can predict.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.audit import AuditInputs, PictureSet, audit
+    >>> pictures = ca.StimulusSet.from_scenes(seed=0, indices=range(20)).images()
+    >>> ids = [f"test{i}" for i in range(20)]
+    >>> recon, truth = PictureSet.of(ids, 255 - pictures), PictureSet.of(ids, pictures)
+    >>> result = audit(AuditInputs("inverted truth", recon, truth), only=["truth-copies"])
+    >>> result.findings["truth-copies"].verdict
+    'failed'
+    """
 
     name = "truth-copies"
     title = "Copies of the ground truth, complete or partial"

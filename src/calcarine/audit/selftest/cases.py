@@ -45,6 +45,13 @@ class SelfTestCase:
         For a valid pipeline: checks that are allowed to flag it, as documented.
     numbers : bool
         Whether the slow check of reported numbers runs on a valid pipeline too.
+
+    Examples
+    --------
+    >>> from calcarine.audit.selftest import CASES
+    >>> case = next(case for case in CASES if case.check == "best-of-samples")
+    >>> case.name
+    'best of 5 samples by pixel correlation'
     """
 
     name: str

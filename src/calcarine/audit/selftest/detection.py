@@ -38,6 +38,13 @@ class Detection:
         How often the check of the error was inconclusive.
     also : dict of str to int
         Other checks that failed or were suspicious, and how often.
+
+    Examples
+    --------
+    >>> from calcarine.audit.selftest import CASES, HEADINGS, Detection
+    >>> detection = Detection(CASES[0], n=20, flagged=19, inconclusive=1, also={})
+    >>> HEADINGS[2:4], detection.row()[2:4]
+    (('flagged', '95 % interval'), ('19 of 20', '75% to 100%'))
     """
 
     case: SelfTestCase
@@ -94,6 +101,19 @@ def detect(
     Returns
     -------
     list of Detection
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.audit import AuditInputs, PictureSet
+    >>> from calcarine.audit.selftest import SelfTestCase, detect
+    >>> def copies(seed):
+    ...     images = np.random.default_rng(seed).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    ...     pictures = PictureSet.of(["a", "b", "c", "d"], images)
+    ...     return AuditInputs("copies", pictures, pictures)
+    >>> case = SelfTestCase("copies of the ground truth", "truth-copies", copies)
+    >>> [detection.flagged for detection in detect([0], [case])]  # doctest: +SKIP
+    [1]
     """
     result = []
     for case in CASES if cases is None else cases:

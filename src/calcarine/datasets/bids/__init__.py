@@ -117,13 +117,30 @@ def load(
     ------
     CalcarineError
         With one sentence for the first thing that is missing or does not fit.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bids
+    >>> bids.fake("bids")
+    >>> brain = bids.load("bids")
+    >>> brain.n_trials, brain.n_voxels
+    (64, 164)
     """
     given = {key: value for key, value in locals().items() if key not in _OWN_ARGUMENTS}
     return _open(data, subject, given).load(size, prepared)
 
 
 def recording(data: str | Path, subject: str | None = None, **options: Any) -> Recording:
-    """Return what to prepare; see `load` for the options, except ``size`` and ``prepared``."""
+    """Return what to prepare; see `load` for the options, except ``size`` and ``prepared``.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bids
+    >>> bids.fake("bids-recording")
+    >>> recording = bids.recording("bids-recording")
+    >>> len(recording.trials), recording.zscore
+    (64, 'session')
+    """
     bound = _RECORDING.bind(data, subject, **options)
     bound.apply_defaults()
     return _open(data, subject, bound.kwargs).recording
@@ -142,7 +159,18 @@ recording.__signature__ = _RECORDING  # type: ignore[attr-defined]
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Check the derivatives and the description, without preparing anything."""
+    """Check the derivatives and the description, without preparing anything.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bids
+    >>> bids.fake("bids-check")
+    >>> for row in bids.check("bids-check")[:3]:
+    ...     print(row.what, row.status)
+    description ok
+    trials ok
+    stimuli ok
+    """
     try:
         description, root = _describe(data, subject, {})
     except CalcarineError as error:
@@ -153,7 +181,14 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Return nothing: the files are yours."""
+    """Return nothing: the files are yours.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bids
+    >>> bids.assets()
+    []
+    """
     return []
 
 
@@ -168,6 +203,14 @@ def fake(folder: str | Path, *, full_size: bool = False, seed: int = 0) -> None:
         Write ten sessions of ten runs and 20,000 voxels instead of two of two and 160.
     seed : int
         Seed of the content.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.datasets import bids
+    >>> bids.fake("bids-fake")
+    >>> [path.name for path in Path("bids-fake").glob("sub-*")]
+    ['sub-01']
     """
     write_bids(Path(folder), full_size, seed)
 

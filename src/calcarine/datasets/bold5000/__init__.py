@@ -75,6 +75,14 @@ def load(
     ------
     CalcarineError
         If a file is missing or damaged, or betas and lists do not agree.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bold5000, write_fake_dataset
+    >>> write_fake_dataset("bold5000", "bold", people=["CSI1"], voxels=10, size=32)
+    >>> brain = bold5000.load("bold", "CSI1", size=32)
+    >>> brain.split().name, "PPA" in brain.rois
+    ('repeated113', True)
     """
     who = pick_subject(INFO, subject)
     check_zscore(zscore, WHO)
@@ -181,5 +189,12 @@ def _split(layout: BOLD5000Layout, subject: str, trials: TrialList) -> Split:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Return nothing: release 2 must be downloaded from bold5000.org; see ``INFO.access``."""
+    """Return nothing: release 2 must be downloaded from bold5000.org; see ``INFO.access``.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bold5000
+    >>> bold5000.assets()
+    []
+    """
     return []

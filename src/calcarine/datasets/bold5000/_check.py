@@ -54,6 +54,16 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     Returns
     -------
     list of CheckResult
+
+    Examples
+    --------
+    >>> from calcarine.datasets import bold5000, write_fake_dataset
+    >>> write_fake_dataset("bold5000", "bold-check", people=["CSI1"], voxels=10, size=32)
+    >>> for row in bold5000.check("bold-check")[:3]:
+    ...     print(row.what, row.status)
+    CSI1: trials in presentation lists note
+    CSI1: sessions note
+    CSI1: voxels note
     """
     chosen = pick_subject(INFO, subject) if subject else None
     results: list[CheckResult] = []

@@ -44,6 +44,14 @@ def fake(
         In each region and hemisphere.
     size : int, optional
         About how large pictures are; they are of different sizes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.datasets import bold5000
+    >>> bold5000.fake(Path("bold-fake"), people=["CSI1"], voxels=10, size=32)
+    >>> sorted(path.name for path in Path("bold-fake").iterdir())
+    ['BOLD5000_GLMsingle_ROI_betas', 'BOLD5000_Stimuli']
     """
     rng = np.random.default_rng(seed)
     chosen = people or (("CSI1", "CSI2", "CSI3", "CSI4") if full_size else ("CSI1", "CSI4"))

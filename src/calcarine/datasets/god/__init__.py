@@ -91,6 +91,14 @@ def load(
     ------
     CalcarineError
         If a file is missing, damaged, or does not fit the others.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import god, write_fake_dataset
+    >>> write_fake_dataset("god", "god", pictures="npz", people=1)
+    >>> brain = god.load("god", "S1")
+    >>> brain.split().name, "HVC" in brain.rois
+    ('official', True)
     """
     who = pick_subject(INFO, subject)
     path = find_subject(data, who, form)
@@ -185,6 +193,13 @@ def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         See `BData.columns`.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import god, write_fake_dataset
+    >>> write_fake_dataset("god", "god-columns", people=1, voxels=30, pictures="none")
+    >>> god.columns("god-columns").key.tolist()[:4]
+    ['VoxelData', 'DataType', 'stimulus_id', 'image_index']
     """
     path = Path(data)
     if not path.is_file():
@@ -193,7 +208,14 @@ def columns(data: str | Path, subject: str | None = None) -> pd.DataFrame:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Return the preprocessed BData of the subjects, on figshare; pictures come on request."""
+    """Return the preprocessed BData of the subjects, on figshare; pictures come on request.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import god
+    >>> [asset.path for asset in god.assets(["S1"])]
+    ['Subject1.h5']
+    """
     chosen = [pick_subject(INFO, name) for name in subjects] if subjects else [INFO.subjects[0]]
     return [
         Asset(

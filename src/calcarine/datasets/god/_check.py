@@ -53,6 +53,16 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     Returns
     -------
     list of CheckResult
+
+    Examples
+    --------
+    >>> from calcarine.datasets import god, write_fake_dataset
+    >>> write_fake_dataset("god", "god-check", people=1, voxels=30, pictures="npz")
+    >>> for row in god.check("god-check")[:3]:
+    ...     print(row.what, row.status)
+    Subject1.h5 ok
+    Subject1.h5: training trials note
+    Subject1.h5: perception test trials note
     """
     wanted = [pick_subject(INFO, subject)] if subject else list(INFO.subjects)
     results: list[CheckResult] = []

@@ -68,6 +68,14 @@ def fake(
         ``"npz"``, ``"folder"``, ``"both"`` or ``"none"``.
     unit_range : bool
         Whether the array file holds floats in 0..1, not bytes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.datasets import god
+    >>> god.fake(Path(), people=1, voxels=30, pictures="none")
+    >>> sorted(path.name for path in Path().iterdir())[:2]
+    ['Subject1.h5', 'imagenet_class_index.json']
     """
     if pictures not in ("npz", "folder", "both", "none"):
         raise SettingError(f"Pictures are npz, folder, both or none, not {pictures}.")

@@ -50,6 +50,12 @@ def stimulus_name(label: float) -> str:
     CalcarineError
         If the number is not a label: without a picture's number, or
         with more than six decimals, as when it was stored in float32.
+
+    Examples
+    --------
+    >>> from calcarine.datasets.god import stimulus_name
+    >>> stimulus_name(1518878.010042)
+    'n01518878_10042'
     """
     value = float(label)
     if not 1 <= value < 1e8:

@@ -41,6 +41,14 @@ def load(data: str | Path | None = None, subject: str | None = None) -> NoReturn
     ------
     CalcarineError
         Always: no pictures were shown.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp
+    >>> hcp.load("hcp")
+    Traceback (most recent call last):
+        ...
+    calcarine.errors.SettingError: Data set hcp is the brain at rest: ...
     """
     raise SettingError(
         f"{WHO} is the brain at rest: no pictures were shown, so it serves to pretrain encoders "
@@ -60,7 +68,15 @@ def prepare(
     run: str = RUN,
     ending: str | None = None,
 ) -> PreparedVectors:
-    """Write the visual cortex of one or all subjects to disk; see `prepare_vectors`."""
+    """Write the visual cortex of one or all subjects to disk; see `prepare_vectors`.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp, write_fake_dataset
+    >>> write_fake_dataset("hcp", "hcp-prepare", people=2, grayordinates=400, frames=40)
+    >>> hcp.prepare("hcp-prepare").subjects
+    ('100206', '100307')
+    """
     chosen = None if subject is None else [subject]
     return prepare_vectors(
         data,
@@ -75,5 +91,12 @@ def prepare(
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Return nothing: the files need an account; ``INFO.access`` says how to get them."""
+    """Return nothing: the files need an account; ``INFO.access`` says how to get them.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp
+    >>> hcp.assets()
+    []
+    """
     return []

@@ -34,6 +34,16 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     Returns
     -------
     list of CheckResult
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp, write_fake_dataset
+    >>> write_fake_dataset("hcp", "hcp-check", people=1, grayordinates=400, frames=40)
+    >>> for row in hcp.check("hcp-check")[:3]:
+    ...     print(row.what, row.status)
+    mmp_1.0.npz ok
+    100206 note
+    subjects note
     """
     stored = find_stored(data)
     results: list[CheckResult] = []

@@ -45,6 +45,14 @@ def fake(
     layout : str
         ``"flat"``: ``SUBJECT_rfMRI_...`` in the folder; ``"tree"``: as
         ConnectomeDB unpacks.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.datasets import hcp
+    >>> hcp.fake(Path(), people=1, grayordinates=400, frames=40)
+    >>> sorted(path.name for path in Path().iterdir())
+    ['100206_rfMRI_REST1_LR_Atlas_MSMAll_hp2000_clean.dtseries.nii', 'mmp_1.0.npz']
     """
     import nibabel
 

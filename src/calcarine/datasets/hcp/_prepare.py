@@ -50,7 +50,16 @@ _DAMAGE = (
 
 
 class SubjectVectors(NamedTuple):
-    """One subject's voxel vectors: float32, shape (sample, vertex of V1 to V4)."""
+    """One subject's voxel vectors: float32, shape (sample, vertex of V1 to V4).
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp, write_fake_dataset
+    >>> write_fake_dataset("hcp", "hcp-subjectvectors", people=1, grayordinates=400, frames=40)
+    >>> first = next(hcp.vectors("hcp-subjectvectors", areas=["V1"], window=10))
+    >>> first.subject, first.vectors.shape
+    ('100206', (4, 28))
+    """
 
     subject: str
     vectors: NDArray[np.float32]
@@ -70,6 +79,14 @@ class PreparedVectors:
         One line of text.
     simulated : bool
         Whether the recordings were written by a program.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp, write_fake_dataset
+    >>> write_fake_dataset("hcp", "hcp-preparedvectors", people=1, grayordinates=400, frames=40)
+    >>> prepared = hcp.prepare_vectors("hcp-preparedvectors", "vectors")
+    >>> prepared.path.name, prepared.subjects
+    ('vectors', ('100206',))
     """
 
     path: Path
@@ -92,6 +109,14 @@ def window_means(series: NDArray[np.float32], window: int) -> NDArray[np.float32
     Returns
     -------
     float32 array of shape (frames // window, voxel)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.datasets.hcp import window_means
+    >>> series = np.arange(7, dtype=np.float32)[:, None]
+    >>> window_means(series, 3).ravel().tolist()
+    [1.5, 5.0]
     """
     frames = len(series)
     if not 1 <= window <= frames:
@@ -162,6 +187,13 @@ def vectors(
     -----
     Source: Sun et al. 2023, section on data; `pad_to_patches` brings the
     vectors to whole patches.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp, write_fake_dataset
+    >>> write_fake_dataset("hcp", "hcp-vectors", people=2, grayordinates=400, frames=40)
+    >>> [(subject, values.shape) for subject, values in hcp.vectors("hcp-vectors", window=10)]
+    [('100206', (4, 136)), ('100307', (4, 136))]
     """
     frames = window if seconds is None else int(seconds // tr) if tr > 0 else 0
     strange = [area for area in areas if area not in AREAS]
@@ -288,6 +320,14 @@ def prepare_vectors(
     ------
     CalcarineError
         If a file is missing or damaged; what was written before stays.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import hcp, write_fake_dataset
+    >>> write_fake_dataset("hcp", "hcp-prepare-vectors", people=2, grayordinates=400, frames=40)
+    >>> prepared = hcp.prepare_vectors("hcp-prepare-vectors")
+    >>> prepared.subjects, prepared.simulated
+    (('100206', '100307'), True)
     """
     if workers < 1:
         raise SettingError(f"Preparing needs at least one worker, not {workers}.")

@@ -61,6 +61,16 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
     CalcarineError
         If there is nothing of the data set in the folder, or the subject has
         no such name.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import nsd
+    >>> nsd.fake("nsd-check", n_subjects=1, sessions=1)
+    >>> for row in nsd.check("nsd-check")[:3]:
+    ...     print(row.what, row.status)
+    subj01 nsd_expdesign.mat ok
+    subj01 nsd_stim_info_merged.csv ok
+    subj01 responses.tsv ok
     """
     layout = find_layout(data, pick_subject(INFO, subject))
     names = [subject] if subject else _present(layout) or [SUBJECTS[0]]

@@ -52,6 +52,13 @@ def assets(
         Whether to get the 73,000 pictures.
     captions : bool
         Whether to get COCO's captions and objects.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import nsd
+    >>> files = nsd.assets(["subj01"], sessions=1)
+    >>> [path.split("/")[-1] for file in files if "betas_session" in (path := file.path)]
+    ['betas_session01.hdf5']
     """
     if betas not in ("hdf5", "nii.gz"):
         raise SettingError(f"Data set nsd: betas come as hdf5 or nii.gz, not {betas}.")

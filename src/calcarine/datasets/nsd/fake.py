@@ -74,6 +74,14 @@ def fake(
         Side of the small pictures; 32.
     betas : {"hdf5", "nii.gz"}
         Format of the betas.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.datasets import nsd
+    >>> nsd.fake("nsd-fake", n_subjects=1, sessions=1)
+    >>> sorted(path.name for path in Path("nsd-fake").iterdir())
+    ['nsddata', 'nsddata_betas', 'nsddata_stimuli']
     """
     count = n_subjects if n_subjects is not None else (1 if full_size else 2)
     number = sessions if sessions is not None else (40 if full_size else 3)

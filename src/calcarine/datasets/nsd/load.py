@@ -69,6 +69,14 @@ def recording(
     ------
     CalcarineError
         If files are missing, damaged or contradict each other.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import nsd
+    >>> nsd.fake("nsd-recording", n_subjects=1, sessions=1)
+    >>> recording = nsd.recording("nsd-recording", "subj01", mask="V1")
+    >>> len(recording.trials), [split.name for split in recording.splits]
+    (30, ['shared'])
     """
     who = pick_subject(INFO, subject)
     check_zscore(zscore, "Data set nsd")
@@ -176,6 +184,16 @@ def load(
     ------
     CalcarineError
         If files are missing, damaged or contradict each other.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import nsd
+    >>> nsd.fake("nsd", n_subjects=1, sessions=2)
+    >>> brain = nsd.load("nsd", "subj01", mask="nsdgeneral", size=32)
+    >>> brain.n_trials, brain.stimuli.size
+    (60, (32, 32))
+    >>> brain.split().name
+    'shared'
     """
     result = recording(data, subject, mask=mask, sessions=sessions, zscore=zscore)
     layout = find_layout(data, result.subject)

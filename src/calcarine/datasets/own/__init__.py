@@ -66,17 +66,45 @@ def load(
     ------
     CalcarineError
         With one sentence for the first thing that is missing or does not fit.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import own
+    >>> own.fake("study")
+    >>> brain = own.load("study")
+    >>> brain.n_trials, sorted(brain.rois)
+    (90, ['early', 'ventral'])
     """
     return _open(data, subject).load(size, prepared)
 
 
 def recording(data: str | Path, subject: str | None = None) -> Recording:
-    """Return what to prepare; see `load`."""
+    """Return what to prepare; see `load`.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import own
+    >>> own.fake("study-recording")
+    >>> recording = own.recording("study-recording")
+    >>> len(recording.trials), recording.zscore
+    (90, 'session')
+    """
     return _open(data, subject).recording
 
 
 def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
-    """Check the description and its files, without preparing anything."""
+    """Check the description and its files, without preparing anything.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import own
+    >>> own.fake("study-check")
+    >>> for row in own.check("study-check")[:3]:
+    ...     print(row.what, row.status)
+    description ok
+    trials ok
+    stimuli ok
+    """
     try:
         description, path = describe(data, subject)
     except CalcarineError as error:
@@ -89,7 +117,14 @@ def check(data: str | Path, subject: str | None = None) -> list[CheckResult]:
 
 
 def assets(subjects: Sequence[str] | None = None) -> list[Asset]:
-    """Return nothing: the files are yours."""
+    """Return nothing: the files are yours.
+
+    Examples
+    --------
+    >>> from calcarine.datasets import own
+    >>> own.assets()
+    []
+    """
     return []
 
 
@@ -109,6 +144,14 @@ def fake(
     betas : Betas
         ``"npy"``: (trial, voxel) a session; ``"nii"``: a 4-D image a session;
         ``"h5"``: one array (trial, x, y, z).
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from calcarine.datasets import own
+    >>> own.fake("study-fake")
+    >>> [path.name for path in Path("study-fake").glob("*.yaml")]
+    ['calcarine.yaml']
     """
     write_own(Path(folder), full_size, seed, betas)
 

@@ -46,6 +46,21 @@ class ScoreComparison:
         p_holm and p_signed_rank_holm (corrected for all tests of a protocol), n and subjects.
     notes : list of str
         What was left out or not tested, and why.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import compare_scores, score_arrays, write_scores
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> options = {"judge": None, "n_boot": 100, "n_permutations": 100}
+    >>> write_scores("a.json", score_arrays(truth, truth, method="a", **options))
+    >>> write_scores("b.json", score_arrays(truth, 255 - truth, method="b", **options))
+    >>> comparison = compare_scores(["a.json", "b.json"], n_boot=100, n_permutations=100)
+    >>> comparison.columns
+    ['a', 'b']
+    >>> test = comparison.tests[0]  # a minus b, over the same images
+    >>> test["metric"], round(test["difference"], 3), test["p"] < 0.05
+    ('pixel correlation', 2.0, True)
     """
 
     columns: list[str]
@@ -86,6 +101,18 @@ def compare_scores(
     ------
     CalcarineError
         If scores are not comparable and ``mix`` is False.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import compare_scores, score_arrays, write_scores
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> options = {"judge": None, "n_boot": 100, "n_permutations": 100}
+    >>> write_scores("a.json", score_arrays(truth, truth, method="a", **options))
+    >>> write_scores("b.json", score_arrays(truth, 255 - truth, method="b", **options))
+    >>> test = compare_scores(["a.json", "b.json"], n_boot=100).tests[0]
+    >>> test["metric"], round(test["difference"], 3), test["n"]
+    ('pixel correlation', 2.0, 12)
     """
     read = [read_scores(file) for file in files]
     given = [file.path.resolve() for file in read]

@@ -27,7 +27,14 @@ def _systems() -> dict[str, dict[str, Any]]:
 
 
 def published_systems() -> list[str]:
-    """Return the names of the systems with published scores."""
+    """Return the names of the systems with published scores.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import published_systems
+    >>> [name for name in published_systems() if name.startswith("MindEye1")]
+    ['MindEye1', 'MindEye1 (re-scored by MindEye2)']
+    """
     return list(_systems())
 
 
@@ -49,6 +56,13 @@ def published_records(system: str) -> list[Record]:
     ------
     CalcarineError
         If no system has this name.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import published_records
+    >>> record = published_records("MindEye1")[0]
+    >>> record["metric"], record["value"], record["protocol"], record["test_set"]
+    ('pixel correlation', 0.309, 'mindeye', 'nsd-982')
     """
     by_name = {name.lower(): entry for name, entry in _systems().items()}
     entry = by_name.get(system.lower())

@@ -32,6 +32,15 @@ class ImageStack:
     read : callable
         Called with (image, sample); returns a uint8 or float (in [0, 1]) array of shape
         (height, width, 3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import ImageStack
+    >>> pictures = np.zeros((4, 2, 8, 8, 3), np.uint8)  # two samples of four pictures
+    >>> stack = ImageStack(4, 2, lambda i, sample: pictures[i, sample])
+    >>> len(stack), stack.samples, stack.read(3, 1).shape
+    (4, 2, (8, 8, 3))
     """
 
     def __init__(self, n: int, samples: int, read: Callable[[int, int], Picture]) -> None:
@@ -180,6 +189,16 @@ class TestSet:
     ids : sequence of str
     name : str, optional
         Name of the test set, for example "nsd-982".
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.evaluation import ImageStack, TestSet
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(3))
+    >>> stack = ImageStack(3, 1, lambda i, sample: seen.image(seen.ids[i]))
+    >>> test = TestSet(stack, seen.ids, name="three scenes")
+    >>> len(test.truth), test.name
+    (3, 'three scenes')
     """
 
     __test__ = False

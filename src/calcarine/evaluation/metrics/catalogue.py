@@ -16,7 +16,14 @@ ENTRY_POINTS = "calcarine.metrics"
 
 
 def list_metrics() -> list[str]:
-    """Return the names of all metric classes, sorted, with those of other installed packages."""
+    """Return the names of all metric classes, sorted, with those of other installed packages.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import list_metrics
+    >>> "PixelCorrelation" in list_metrics()
+    True
+    """
     load_entry_points(ENTRY_POINTS)
     return sorted(METRICS)
 
@@ -37,6 +44,12 @@ def find_metric(name: str) -> type[Metric]:
     ------
     SettingError
         If no metric has this name.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import find_metric
+    >>> find_metric("PixelCorrelation").__name__
+    'PixelCorrelation'
     """
     load_entry_points(ENTRY_POINTS)
     return find_entry(METRICS, "metric", name)

@@ -123,6 +123,15 @@ def n_way_top_k_matrix(
     ------
     CalcarineError
         If shapes do not fit or not ``1 <= k <= n_way <= classes``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import n_way_top_k_matrix
+    >>> truth = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
+    >>> recon = np.array([[[0.7, 0.2, 0.1]], [[0.5, 0.3, 0.2]]])  # one sample of each
+    >>> np.diagonal(n_way_top_k_matrix(truth, recon, n_way=2, k=1))
+    array([1. , 0.5])
     """
     true_class = _true_classes(truth_probabilities, recon_probabilities, n_way, k)
     classes = recon_probabilities.shape[2]
@@ -200,6 +209,15 @@ def label_matrix(
     ------
     CalcarineError
         If a label is not among the classes, or shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import label_matrix
+    >>> probabilities = np.array([[[0.9, 0.1]], [[0.6, 0.4]]])  # one sample each, two classes
+    >>> matrix = label_matrix([0, 1], probabilities)
+    >>> np.diagonal(matrix)  # the second reconstruction shows the wrong class
+    array([1., 0.])
     """
     required = np.asarray(labels, np.int64)
     _check_pairing(required, recon_probabilities, "probabilities", None)

@@ -59,6 +59,16 @@ def correlation_matrix(
     ------
     CalcarineError
         If the shapes differ or a feature is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import correlation_matrix
+    >>> truth = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]])
+    >>> recon = np.array([[2.0, 4.0, 6.0], [3.0, 2.0, 1.0]])
+    >>> correlation_matrix(truth, recon).round(2)
+    array([[ 1. , -1. ],
+           [-0.5,  0.5]])
     """
     if truth.ndim != 2 or truth.shape != recon.shape:
         raise ShapeError(
@@ -127,6 +137,16 @@ def frechet_distance(x: NDArray[Any], y: NDArray[Any]) -> float:
     ------
     CalcarineError
         If a set has fewer than two images, or a feature is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import frechet_distance
+    >>> x = np.random.default_rng(0).standard_normal((50, 4))
+    >>> abs(round(frechet_distance(x, x), 6))
+    0.0
+    >>> round(frechet_distance(x, x + 3), 6)  # four features, each shifted by 3
+    36.0
     """
     if len(x) < 2 or len(y) < 2:
         raise ShapeError(

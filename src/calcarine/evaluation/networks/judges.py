@@ -135,6 +135,18 @@ class Judge:
         Network with its weights.
     name : str
         Name for reports.
+
+    Examples
+    --------
+    >>> import calcarine as ca
+    >>> from calcarine.evaluation import load_judge
+    >>> seen = ca.StimulusSet.from_scenes(seed=0, indices=range(2))
+    >>> judge = load_judge("scenes")
+    >>> probabilities = judge.read(seen.images()).probabilities
+    >>> [judge.labels[i] for i in probabilities.argmax(axis=1)]
+    ['clock', 'banana']
+    >>> [categories[0] for categories in seen.categories()]  # what the scenes show
+    ['clock', 'banana']
     """
 
     def __init__(self, net: JudgeNet, name: str = "judge") -> None:

@@ -55,6 +55,15 @@ class Preprocessing:
     interpolation : {"bilinear", "bicubic"}
     normalise : {"imagenet", "clip", "half"}, optional
         Mean and standard deviation of the channels; by default values stay in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import Preprocessing
+    >>> steps = Preprocessing(sizes=(256,), crop=224, normalise="imagenet")
+    >>> picture = np.zeros((480, 640, 3), np.uint8)
+    >>> steps.apply(picture, truth_size=(480, 640)).shape
+    torch.Size([3, 224, 224])
     """
 
     kind: Literal["pil", "tensor", "tf1"] = "pil"

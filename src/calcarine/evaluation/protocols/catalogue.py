@@ -13,7 +13,14 @@ ENTRY_POINTS = "calcarine.protocols"
 
 
 def list_protocols() -> list[str]:
-    """Return the names of all protocols, sorted, with those of other installed packages."""
+    """Return the names of all protocols, sorted, with those of other installed packages.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import list_protocols
+    >>> list_protocols()[:3]
+    ['brain-diffuser', 'calcarine', 'mind-vis']
+    """
     load_entry_points(ENTRY_POINTS)
     return sorted(PROTOCOLS)
 

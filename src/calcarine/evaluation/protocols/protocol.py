@@ -37,6 +37,13 @@ class Protocol(ABC):
         which scores are computed.
     blends : bool
         Whether a blurry low-level reconstruction can be blended in.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import find_protocol
+    >>> protocol = find_protocol("mindeye")()
+    >>> len(protocol.metrics()), protocol.samples
+    (16, 'score')
     """
 
     name: ClassVar[str]
@@ -75,6 +82,17 @@ def register_protocol(protocol: _P) -> _P:
     ------
     SettingError
         If another protocol has this name.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import Protocol, find_protocol, register_protocol
+    >>> @register_protocol  # doctest: +SKIP
+    ... class PixelsAlone(Protocol):
+    ...     name, title = "pixels-alone", "Pixels alone"
+    ...     source, details = "this laboratory", "no network"
+    ...
+    ...     def metrics(self):
+    ...         return find_protocol("mindeye")().metrics()[:2]
     """
     register_entry(PROTOCOLS, "protocols", protocol.name, protocol)
     return protocol

@@ -69,6 +69,18 @@ class Evaluation:
         SHA-256 of each ground truth by id; comparisons pair images by it.
     subject, dataset : str or None
         Whose brain activity was decoded, and the name of the data set; None if not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import score_arrays
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
+    >>> own = [record for record in result.records if record["role"] == "method"]
+    >>> own[0]["metric"], round(own[0]["value"], 2), own[0]["n"]
+    ('pixel correlation', 1.0, 12)
+    >>> result.per_image.columns.tolist()
+    ['id', 'method', 'metric', 'value', 'category', 'protocol']
     """
 
     records: list[Record]
@@ -144,6 +156,17 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     -----
     Each file is written under a temporary name and renamed, so an interruption leaves no
     incomplete file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from calcarine.evaluation import score_arrays, write_evaluation
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
+    >>> write_evaluation("scores", result)
+    >>> sorted(file.name for file in Path("scores").iterdir())
+    ['notes.json', 'per_image.parquet', 'summary.json']
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,6 +219,16 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     ------
     CalcarineError
         If a file is missing or malformed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import read_evaluation, score_arrays, write_evaluation
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
+    >>> write_evaluation("scores", result)
+    >>> len(read_evaluation("scores").records) == len(result.records)
+    True
     """
     records, notes = read_summary(folder), _read_list(Path(folder) / NOTES_NAME)
     path = Path(folder) / PER_IMAGE_NAME

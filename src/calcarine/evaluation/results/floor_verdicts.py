@@ -56,6 +56,13 @@ class FloorVerdict:
     See Also
     --------
     floor_verdicts : Returns the verdicts of an evaluation.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import FloorVerdict
+    >>> verdict = FloorVerdict("z_c", "calcarine", "SSIM", "below floor", floor="training mean")
+    >>> verdict.sentence
+    'below its strongest floor (training mean)'
     """
 
     method: str

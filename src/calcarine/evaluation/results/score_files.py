@@ -37,6 +37,18 @@ class ScoreFile:
         SHA-256 of each ground truth, in the order of `ids`; None in files of older versions.
     dataset : str or None
         Name of the data set; None in files of older versions and where it is not known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import read_scores, score_arrays, write_scores
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> options = {"judge": None, "n_boot": 100, "n_permutations": 100}
+    >>> result = score_arrays(truth, truth, method="copy", **options)
+    >>> write_scores("scores.json", result)
+    >>> values = read_scores("scores.json").per_image["copy"]["calcarine"]["pixel correlation"]
+    >>> len(values), round(values[0], 3)
+    (12, 1.0)
     """
 
     path: Path
@@ -59,6 +71,16 @@ def write_scores(path: str | Path, evaluation: Evaluation, subject: str | None =
     subject : str, optional
         The subject, by default that of the evaluation; files of several subjects of one method
         are joined by `compare_scores`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import read_scores, score_arrays, write_scores
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
+    >>> write_scores("scores.json", result, subject="S1")
+    >>> read_scores("scores.json").subject
+    'S1'
     """
     from calcarine import __version__
 
@@ -103,6 +125,17 @@ def read_scores(path: str | Path) -> ScoreFile:
     ------
     CalcarineError
         If the file is missing, is not a score file, or has an invalid value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import read_scores, score_arrays, write_scores
+    >>> truth = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    >>> result = score_arrays(truth, truth, judge=None, n_boot=100, n_permutations=100)
+    >>> write_scores("scores.json", result)
+    >>> scores = read_scores("scores.json")
+    >>> len(scores.ids), scores.records[0]["metric"]
+    (12, 'pixel correlation')
     """
     path = Path(path)
     try:

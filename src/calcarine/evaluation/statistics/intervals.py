@@ -59,6 +59,14 @@ def crossed_interval(scores: ArrayLike, level: float = 0.95) -> tuple[float, flo
     has too low a coverage, because it underestimates their variance: three seeds have two thirds of
     it. If the means of few seeds agree by chance, the part of seeds is at least that which the
     residual variance implies.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import crossed_interval
+    >>> scores = [[0.5, 0.7, 0.6, 0.8], [0.6, 0.7, 0.7, 0.8]]  # two seeds, four images
+    >>> mean, low, high = crossed_interval(scores)
+    >>> round(mean, 3), low < mean < high
+    (0.675, True)
     """
     table = np.asarray(scores, np.float64)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
@@ -206,6 +214,14 @@ class HierarchicalResult:
     subjects : int
     images : int
         Number of images of the subject with the fewest.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import hierarchical_bootstrap
+    >>> gains = [[0.1, 0.2, 0.1], [0.2, 0.1, 0.2], [0.1, 0.1, 0.3]]  # method a minus method b
+    >>> result = hierarchical_bootstrap(gains)
+    >>> result.ci_low > 0  # a is better
+    True
     """
 
     value: float
@@ -229,6 +245,15 @@ def bootstrap_median(
     Returns
     -------
     low, high : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from calcarine.evaluation import bootstrap_median
+    >>> scores = np.arange(101) / 100
+    >>> low, high = bootstrap_median(scores)
+    >>> low < 0.5 < high
+    True
     """
     return bootstrap_interval(per_image, n_boot, level, seed, np.median)
 
@@ -255,6 +280,16 @@ def hierarchical_bootstrap(
     ------
     CalcarineError
         If there is no subject, a score is not finite, or an option is out of range.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import hierarchical_bootstrap
+    >>> subjects = [[0.6, 0.7, 0.8], [0.5, 0.6, 0.7], [0.7, 0.8, 0.9]]
+    >>> result = hierarchical_bootstrap(subjects)
+    >>> round(result.value, 3), result.subjects, result.images
+    (0.7, 3, 3)
+    >>> result.ci_low < result.value < result.ci_high
+    True
     """
     subjects = [np.asarray(values, np.float64) for values in per_subject]
     fine = all(v.ndim == 1 and len(v) and np.isfinite(v).all() for v in subjects)

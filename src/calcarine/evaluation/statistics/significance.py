@@ -184,6 +184,15 @@ class PairedResult:
         Two-sided sign-flip p-value.
     n : int
         Number of images.
+
+    Examples
+    --------
+    >>> from calcarine.evaluation import paired_difference
+    >>> result = paired_difference([0.9, 0.8, 0.7, 0.9], [0.5, 0.6, 0.4, 0.4])
+    >>> round(result.difference, 2), result.n
+    (0.35, 4)
+    >>> result.ci_low > 0
+    True
     """
 
     difference: float
