@@ -244,7 +244,6 @@ def _listed_split(test: list[str], ids: list[str], who: str) -> Split:
 
 def voxel_table(voxels: pd.DataFrame | ArrayLike | None, count: int, who: str) -> pd.DataFrame:
     """Return a table of coordinates, NaN where they are not known."""
-    """Return a table of coordinates, NaN where there are none."""
     if isinstance(voxels, pd.DataFrame):
         return voxels
     if voxels is None:

@@ -88,8 +88,8 @@ def register_dataset(reader: DatasetReader) -> None:
     ...         seen = ca.StimulusSet.from_scenes(seed=0, indices=range(10))
     ...         betas = np.random.default_rng(0).standard_normal((10, n_voxels))
     ...         return ca.BrainDataset.from_arrays(betas, seen.ids, seen, simulated=True)
-    >>> register_dataset(Noise)  # doctest: +SKIP
-    >>> load_dataset("noise", n_voxels=5).n_voxels  # doctest: +SKIP
+    >>> register_dataset(Noise)
+    >>> load_dataset("noise", n_voxels=5).n_voxels
     5
     """
     name = _check_reader(reader)

@@ -136,7 +136,7 @@ def identify_repeats(
 
     Returns
     -------
-    Identification or None
+    RepeatIdentification or None
         None if fewer than two stimuli have repeats or the region has fewer
         than three voxels, over which patterns cannot be correlated.
 

@@ -20,7 +20,7 @@ _SHARES = (("Scene", 1000), ("COCO", 2000), ("ImageNet", 1916))
 
 
 def fake(
-    folder: Path,
+    folder: str | Path,
     *,
     full_size: bool = False,
     seed: int = 0,
@@ -32,7 +32,7 @@ def fake(
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         Folder to write to.
     full_size : bool
         4916 pictures, 15 sessions (CSI4: 9) and some 2000 voxels a subject.
@@ -47,10 +47,10 @@ def fake(
 
     Examples
     --------
-    >>> from pathlib import Path
+    >>> import os
     >>> from calcarine.datasets import bold5000
-    >>> bold5000.fake(Path("bold-fake"), people=["CSI1"], voxels=10, size=32)
-    >>> sorted(path.name for path in Path("bold-fake").iterdir())
+    >>> bold5000.fake("bold-fake", people=["CSI1"], voxels=10, size=32)
+    >>> sorted(os.listdir("bold-fake"))
     ['BOLD5000_GLMsingle_ROI_betas', 'BOLD5000_Stimuli']
     """
     rng = np.random.default_rng(seed)
@@ -62,6 +62,8 @@ def fake(
         (4916, 113, 15, 10, 375, 200) if full_size else (96, 8, 3, 11, 24, 6)
     )
     names, pictures, features = _pictures(rng, count, side if size is None else size)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     _write_pictures(folder, names, pictures, rng)
     repeated = np.sort(rng.choice(count, n_repeated, replace=False))
     scenes = folder / "BOLD5000_Stimuli" / "Scene_Stimuli"

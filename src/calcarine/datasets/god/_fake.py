@@ -41,7 +41,7 @@ class _World:
 
 
 def fake(
-    folder: Path,
+    folder: str | Path,
     *,
     full_size: bool = False,
     seed: int = 0,
@@ -55,7 +55,7 @@ def fake(
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         Folder to write to.
     full_size : bool
         1200 training pictures, 50 test pictures shown 35 times and 4466
@@ -71,10 +71,10 @@ def fake(
 
     Examples
     --------
-    >>> from pathlib import Path
+    >>> import os
     >>> from calcarine.datasets import god
-    >>> god.fake(Path(), people=1, voxels=30, pictures="none")
-    >>> sorted(path.name for path in Path().iterdir())[:2]
+    >>> god.fake("god-fake", people=1, voxels=30, pictures="none")
+    >>> sorted(os.listdir("god-fake"))[:2]
     ['Subject1.h5', 'imagenet_class_index.json']
     """
     if pictures not in ("npz", "folder", "both", "none"):
@@ -87,6 +87,8 @@ def fake(
     if not 1 <= people <= 5 or n_voxels < 2 * len(_REGIONS):
         raise SettingError("GOD has up to five subjects, and its regions need 14 voxels.")
     world = _world(rng, counts, side)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     _write_pictures(folder, world, side, pictures, unit_range)
     for number in range(1, people + 1):
         _write_subject(folder, rng, world, number, n_voxels, counts)

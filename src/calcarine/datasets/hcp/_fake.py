@@ -19,7 +19,7 @@ _BLOCK = 4096
 
 
 def fake(
-    folder: Path,
+    folder: str | Path,
     *,
     full_size: bool = False,
     seed: int = 0,
@@ -34,7 +34,7 @@ def fake(
 
     Parameters
     ----------
-    folder : Path
+    folder : str or Path
         Folder to write to.
     full_size : bool
         1200 frames of 91282 grayordinates (438 MB a subject).
@@ -48,10 +48,10 @@ def fake(
 
     Examples
     --------
-    >>> from pathlib import Path
+    >>> import os
     >>> from calcarine.datasets import hcp
-    >>> hcp.fake(Path(), people=1, grayordinates=400, frames=40)
-    >>> sorted(path.name for path in Path().iterdir())
+    >>> hcp.fake("hcp-fake", people=1, grayordinates=400, frames=40)
+    >>> sorted(os.listdir("hcp-fake"))
     ['100206_rfMRI_REST1_LR_Atlas_MSMAll_hp2000_clean.dtseries.nii', 'mmp_1.0.npz']
     """
     import nibabel
@@ -64,6 +64,8 @@ def fake(
     if layout not in ("flat", "tree"):
         raise SettingError(f"The layout is flat or tree, not {layout}.")
     rng = np.random.default_rng(seed)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     brain = _brain(count, rng)
     labels = _labels(rng, brain, count)
     np.savez(folder / "mmp_1.0.npz", map_all=labels)

@@ -86,13 +86,15 @@ def register_protocol(protocol: _P) -> _P:
     Examples
     --------
     >>> from calcarine.evaluation import Protocol, find_protocol, register_protocol
-    >>> @register_protocol  # doctest: +SKIP
+    >>> @register_protocol
     ... class PixelsAlone(Protocol):
     ...     name, title = "pixels-alone", "Pixels alone"
     ...     source, details = "this laboratory", "no network"
     ...
     ...     def metrics(self):
     ...         return find_protocol("mindeye")().metrics()[:2]
+    >>> [metric.name for metric in find_protocol("pixels-alone")().metrics()]
+    ['pixel correlation', 'SSIM, 2d']
     """
     register_entry(PROTOCOLS, "protocols", protocol.name, protocol)
     return protocol
