@@ -62,7 +62,8 @@ def test_a_run_fits_on_its_device_what_it_fits_on_the_processor(tmp_path, monkey
         predicted[device] = load_file(file)
     for name, values in predicted["cpu"].items():
         scale = np.abs(values).max()
-        np.testing.assert_allclose(predicted[TORCH][name], values, atol=1e-3 * scale)
+        # In single precision; penalties may decide between two that are as good.
+        np.testing.assert_allclose(predicted[TORCH][name], values, atol=3e-3 * scale)
 
 
 def test_what_does_not_fit_into_a_gpu_is_fitted_on_the_processor(monkeypatch, used):
