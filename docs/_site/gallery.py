@@ -71,8 +71,6 @@ def reset(gallery_conf: dict[str, Any], file: str, when: str) -> None:
         return
     _FILTERS[:] = warnings.filters
     warnings.simplefilter("error")
-    # Libraries that read a file leave closing it to the garbage collector.
-    warnings.simplefilter("ignore", ResourceWarning)
 
 
 CONF = {

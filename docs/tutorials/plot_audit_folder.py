@@ -125,7 +125,7 @@ tests[["metric", "a", "b", "difference", "ci_low", "ci_high", "p_holm"]].round(3
 # Audit
 # -----
 #
-# The audit asks these questions:
+# The audit answers these questions:
 
 print(", ".join(list_checks()))
 

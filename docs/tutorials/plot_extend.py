@@ -79,7 +79,7 @@ ca.load_dataset("gratings", noise=0.5)
 # -----------------------
 #
 # A metric compares pictures. Its method ``measure`` gets a *cache*, from which it
-# asks for the pixels or for features of a network, and returns a score for each
+# takes the pixels or features of a network, and returns a score for each
 # pair of a seen picture (row) and a reconstruction (column). The interval, the
 # shuffled brain and p follow from this matrix. Here the score is how similar the
 # histograms of brightness are.
@@ -270,7 +270,7 @@ ca.show(drawn, texts, side=2)
 # A check of the audit
 # --------------------
 #
-# A check asks one question and returns a ``Finding`` with a verdict, a sentence and
+# A check answers one question and returns a ``Finding`` with a verdict, a sentence and
 # numbers:
 
 from calcarine.audit import AuditInputs, Check, Finding, PictureSet, register_check

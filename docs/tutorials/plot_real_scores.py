@@ -121,7 +121,7 @@ _ = axes[1].set_title(
 
 # %%
 # The pictures of this data set resemble each other: the sky is above, the ground is
-# below. So even their mean correlates with each of them. Identification asks which
+# below. So even their mean correlates with each of them. Identification tests which
 # of two pictures was seen. The mean is the same for all, so it cannot answer, and
 # its score is at chance.
 #
@@ -237,7 +237,7 @@ ca.show(
 # The audit
 # ---------
 #
-# ``ca.audit`` asks sixteen questions about reconstructions. Each check looks for
+# ``ca.audit`` has sixteen checks of reconstructions. Each check looks for
 # one kind of mistake in whatever you can give it. From arrays, put the evidence
 # together as ``AuditInputs``: the pictures, and a table that says for each trial
 # which stimulus was shown and whether the trial was used in training.

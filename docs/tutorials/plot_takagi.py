@@ -93,7 +93,7 @@ print(f"c of one picture: {c[0].shape[0]} tokens x {c[0].shape[1]} values")
 # ------------------
 #
 # The third part is the *U-Net*. It removes noise from a latent, a little at a time,
-# and it is told by c what the picture shows. From pure noise it makes a new picture
+# and c says what the picture shows. From pure noise it makes a new picture
 # of that text. This is method **c**.
 #
 # Method **z_c** does not start from pure noise. It adds noise to a given z and

@@ -117,7 +117,7 @@ def test_a_network_reads_the_ground_truths_once(judge, images, monkeypatch):
 
 def test_sets_may_be_scored_in_any_order_and_pass_through_json(judge, images, full):
     train = images["noise"].reshape(-1, SIDE, SIDE, 3)
-    sets = Scoring(
+    with Scoring(
         TestSet(from_array(images["truth"], "ground truths"), IDS),
         {
             "close": from_array(images["close"], "close"),
@@ -130,10 +130,10 @@ def test_sets_may_be_scored_in_any_order_and_pass_through_json(judge, images, fu
         },
         categories=CATEGORIES,
         settings=ScoreSettings(judge=judge, read_classes=["six", "nine"], **FAST),
-    )
-    order = [3, 0, 4, 1, 2]
-    scored = {number: json.dumps(asdict(sets.score(number))) for number in order}
-    joined = sets.join([ScoredSet(**json.loads(scored[number])) for number in range(5)])
+    ) as sets:
+        order = [3, 0, 4, 1, 2]
+        scored = {number: json.dumps(asdict(sets.score(number))) for number in order}
+        joined = sets.join([ScoredSet(**json.loads(scored[number])) for number in range(5)])
     assert joined.records == full.records and joined.notes == full.notes
     pd.testing.assert_frame_equal(joined.per_image, full.per_image)
 

@@ -15,6 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from calcarine.brain import Split
+from calcarine.decoding import EmbeddingRegression
 from calcarine.errors import CalcarineError
 from calcarine.evaluation.scoring.scoring import Scoring
 from calcarine.experiment import decoders, joined_run, load_experiment, run_experiment, run_stage
@@ -382,18 +383,21 @@ def test_decoders_and_settings_of_splits_are_shared(tmp_path, monkeypatch):
     settings = [*SETTINGS, "generation.search.enabled=true"]
     settings += ["generation.search.n_stimuli=5", "generation.search.steps=2"]
     settings += ["generation.search.strengths=[0.8]", "generation.search.guidances=[3]"]
+    settings += ["embeddings.targets=[{name: z, space: z, roi: early}]"]
     experiment = load_experiment("takagi", None, settings)
     alone = Workspace(RunDirectory(tmp_path / "alone", experiment))
     first = Workspace(RunDirectory(tmp_path / "run", experiment))
     for work in (alone, first):
         run_stage(work, "features")
-    run_stage(alone, "fit")
+    for stage in ("fit", "retrieve"):
+        run_stage(alone, stage)
 
-    done = {"_fit_split": [], "choose_settings": []}
+    places = {"_fit_split": decoders, "choose_settings": decoders, "fit": EmbeddingRegression}
+    done = {name: [] for name in places}
     both = {name: threading.Barrier(2, timeout=60) for name in done}
 
     def logged(name):
-        method = getattr(decoders, name)
+        method = getattr(places[name], name)
 
         def waiting(*arguments):
             if threading.get_ident() not in done[name]:
@@ -401,23 +405,25 @@ def test_decoders_and_settings_of_splits_are_shared(tmp_path, monkeypatch):
             done[name].append(threading.get_ident())
             return method(*arguments)
 
-        monkeypatch.setattr(decoders, name, waiting)
+        monkeypatch.setattr(places[name], name, waiting)
 
     for name in done:
         logged(name)
-    with first.run.led():
-        leader = threading.Thread(target=run_stage, args=(first, "fit"))
-        leader.start()
-        second = Workspace(RunDirectory(tmp_path / "run", experiment))
-        until(first.run.shared_stages)
-        STAGES["fit"].share(second)
-        leader.join()
+    second = Workspace(RunDirectory(tmp_path / "run", experiment))
+    for stage in ("fit", "retrieve"):
+        with first.run.led():
+            leader = threading.Thread(target=run_stage, args=(first, stage))
+            leader.start()
+            until(first.run.shared_stages)
+            STAGES[stage].share(second)
+            leader.join()
     for name, threads in done.items():
         assert len(threads) == 4 and len(set(threads)) == 2, name
-    assert first.run.has_finished("fit")
-    assert files(first.run.decoder) == files(alone.run.decoder)
-    made = ".stages/fit.made"
-    assert (first.run.path / made).read_bytes() == (alone.run.path / made).read_bytes()
+    for stage, folder in (("fit", "decoder"), ("retrieve", "retrieval")):
+        assert first.run.has_finished(stage)
+        assert files(first.run.path / folder) == files(alone.run.path / folder)
+        made = f".stages/{stage}.made"
+        assert (first.run.path / made).read_bytes() == (alone.run.path / made).read_bytes()
 
 
 def test_a_decoder_that_was_changed_after_an_interruption_is_fitted_again(tmp_path, monkeypatch):

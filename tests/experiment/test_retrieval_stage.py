@@ -185,7 +185,8 @@ def test_single_test_stimuli_have_no_gallery_of_their_own(tmp_path):
     work = Workspace(RunDirectory(tmp_path / "run", experiment))
     work.__dict__ |= {"dataset": brain, "splits": splits}
     work.run.begin("retrieve", "key")
-    retrieve_stimuli(work)
+    with work.run.sharing("retrieve"):
+        retrieve_stimuli(work)
     scores = json.loads((work.run.path / "retrieval" / "summary.json").read_text())["scores"]
     assert [(s["gallery"], s["stimuli"], s["p"]) for s in scores] == [("all", 3, None)]
     (row,) = read_retrieval(work.run.path).rows

@@ -174,7 +174,8 @@ def side_by_side(targets: Mapping[str, Any]) -> ComputedMatrix:
         )
 
     count = next(iter(targets.values())).shape[0]
-    return ComputedMatrix((count, int(starts[-1])), np.float64, columns)
+    dtype = np.result_type(*(values.dtype for values in targets.values()))
+    return ComputedMatrix((count, int(starts[-1])), dtype, columns)
 
 
 def _columns(values: Any, start: int, stop: int) -> Array:

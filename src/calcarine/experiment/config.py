@@ -12,22 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
+from calcarine.experiment.config_section import REGION, Section
+from calcarine.experiment.embeddings_config import EmbeddingsConfig
 from calcarine.experiment.visdec_config import VisDecConfig
 
 __all__ = [
     "ComputeConfig",
     "DatasetConfig",
     "DecoderConfig",
-    "EmbeddingsConfig",
     "EncodingConfig",
     "EvaluationConfig",
     "Experiment",
@@ -36,18 +30,11 @@ __all__ = [
     "RidgeConfig",
     "RoiConfig",
     "SearchConfig",
-    "TargetConfig",
     "check_denoises",
-    "gallery_folder",
 ]
 
 # Names of spaces that the model gives, which files must not take.
 _OWN_SPACES = ("z", "c", "z_c", "labels")
-_REGION = "a region of the data set, several joined as A+B, or all"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
 def check_denoises(steps: int, strength: float, name: str) -> None:
@@ -74,7 +61,7 @@ def check_denoises(steps: int, strength: float, name: str) -> None:
         )
 
 
-class DatasetConfig(_Section):
+class DatasetConfig(Section):
     """The brain data: data set, subject and splits."""
 
     name: str = Field("simulated", description="Data set; 'calcarine datasets list' shows them.")
@@ -97,7 +84,7 @@ class DatasetConfig(_Section):
     )
 
 
-class ComputeConfig(_Section):
+class ComputeConfig(Section):
     """Where networks compute and how precisely, and where features are kept."""
 
     device: str = Field(
@@ -140,25 +127,25 @@ class ComputeConfig(_Section):
         return None if value is None else str(Path(value).expanduser().absolute())
 
 
-class RoiConfig(_Section):
+class RoiConfig(Section):
     """Regions of the brain that the decoders read."""
 
     z: str | None = Field(
         None,
-        description=f"Region that predicts z: {_REGION}. By default early, or all without it.",
+        description=f"Region that predicts z: {REGION}. By default early, or all without it.",
     )
     c: str | None = Field(
         None,
-        description=f"Region that predicts c: {_REGION}. By default ventral, or that of z "
+        description=f"Region that predicts c: {REGION}. By default ventral, or that of z "
         "without it.",
     )
     pixels: str | None = Field(
         None,
-        description=f"Region that predicts pixels directly: {_REGION}. By default that of z.",
+        description=f"Region that predicts pixels directly: {REGION}. By default that of z.",
     )
 
 
-class FeaturesConfig(_Section):
+class FeaturesConfig(Section):
     """How z and c of the stimuli are made."""
 
     picture: Literal["image", "semantic_map"] = Field(
@@ -176,7 +163,7 @@ class FeaturesConfig(_Section):
     )
 
 
-class _PenaltyGrid(_Section):
+class _PenaltyGrid(Section):
     """A section with penalties between two ends."""
 
     alpha_min: float = Field(1e-2, gt=0, description="Smallest penalty.")
@@ -216,7 +203,7 @@ class RidgeConfig(_PenaltyGrid):
     )
 
 
-class DecoderConfig(_Section):
+class DecoderConfig(Section):
     """Which decoder predicts z and c."""
 
     name: str = Field(
@@ -236,7 +223,7 @@ class DecoderConfig(_Section):
         return self
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """Choosing strength and guidance inside the training data of each split."""
 
     enabled: bool | Literal["auto"] = Field(
@@ -261,7 +248,7 @@ class SearchConfig(_Section):
         raise ValueError("choose true, false or auto")
 
 
-class GenerationConfig(_Section):
+class GenerationConfig(Section):
     """How pictures are made from decoded latents (defaults: Takagi & Nishimoto 2023)."""
 
     model: str = Field(
@@ -322,7 +309,7 @@ class GenerationConfig(_Section):
         return self
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Scores, their intervals and the audit."""
 
     protocols: list[str] = Field(
@@ -342,127 +329,6 @@ class EvaluationConfig(_Section):
     ceiling_samples: int = Field(1, ge=1, description="Samples of each stimulus for ceilings.")
 
 
-_GALLERY = re.compile(r"test|train|all|folder(?P<seen>\+seen)?:(?P<folder>.+)")
-
-
-def _check_galleries(value: list[str]) -> list[str]:
-    """Return galleries with absolute folders, since a run may be continued from elsewhere."""
-    checked = []
-    for name in value:
-        match = _GALLERY.fullmatch(name)
-        if match is None:
-            raise ValueError(
-                f"there is no gallery '{name}'; choose test, train, all, folder:PATH or "
-                "folder+seen:PATH"
-            )
-        if match["folder"] is not None:
-            place = Path(match["folder"]).expanduser().absolute()
-            name = f"folder{match['seen'] or ''}:{place}"
-        checked.append(name)
-    twice = next((name for name in checked if checked.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"the gallery {twice} is named twice; name it once")
-    return checked
-
-
-_Galleries = Annotated[list[str], Field(min_length=1), AfterValidator(_check_galleries)]
-
-
-def gallery_folder(gallery: str) -> str | None:
-    """Return the folder of the pictures of a gallery, None for galleries of stimuli."""
-    match = _GALLERY.fullmatch(gallery)
-    return None if match is None else match["folder"]
-
-
-class TargetConfig(_Section):
-    """A feature space that is decoded from a region."""
-
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][\w-]*$", description="Name of the target, part of file names."
-    )
-    space: str = Field(
-        description="Feature space: hf:MODEL:LAYER:POOL, net:NETWORK:LAYER, z, c, or your own "
-        "array as file:PATH (.npy, .npz or .parquet, a row for each stimulus).",
-        pattern=r"^(z|c|(hf|net|file):.+)$",
-    )
-    roi: str = Field("all", description=f"Region that predicts it: {_REGION}.")
-    rescale: Literal["none", "norm", "variance", "components", "posterior"] = Field(
-        "none",
-        description="How predictions are brought back to scale, learned from held-out training "
-        "stimuli: docs/embeddings.md.",
-    )
-    galleries: _Galleries | None = Field(
-        None, description="Galleries of this target; by default embeddings.galleries."
-    )
-
-    @field_validator("space")
-    @classmethod
-    def _holds_from_everywhere(cls, value: str) -> str:
-        # A run may be continued from another folder.
-        if not value.startswith("file:"):
-            return value
-        return f"file:{Path(value.removeprefix('file:')).expanduser().absolute()}"
-
-    @property
-    def file(self) -> str | None:
-        """The file of features of your own, None for other spaces."""
-        return self.space.removeprefix("file:") if self.space.startswith("file:") else None
-
-
-class EmbeddingsConfig(_Section):
-    """Decoding features of stimuli, such as image embeddings, and retrieving the stimuli."""
-
-    targets: list[TargetConfig] = Field(
-        default_factory=list, description="What is decoded; without any, nothing is retrieved."
-    )
-    galleries: _Galleries = Field(
-        ["test", "all"],
-        description="Galleries that are searched: the test stimuli, the training stimuli (train), "
-        "all stimuli, the pictures in a folder (folder:PATH), or those and the test stimuli "
-        "(folder+seen:PATH).",
-    )
-    metric: Literal["cosine", "correlation"] = Field(
-        "cosine", description="Similarity about the training mean by which pictures are retrieved."
-    )
-    hubs: Literal["keep", "csls"] = Field(
-        "keep",
-        description="csls: retrieve pictures less often that are similar to all decoded "
-        "embeddings; the result for one stimulus then depends on the others.",
-    )
-
-    @field_validator("targets")
-    @classmethod
-    def _have_own_names(cls, value: list[TargetConfig]) -> list[TargetConfig]:
-        names = [target.name.lower() for target in value]  # some disks ignore the case
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"two targets have the name '{twice}'; give each its own")
-        return value
-
-    @model_validator(mode="after")
-    def _have_features_of_other_pictures(self) -> EmbeddingsConfig:
-        for target in self.targets:
-            if not target.space.startswith(("hf:", "net:")):
-                other = next((g for g in self.galleries_of(target) if gallery_folder(g)), None)
-                if other is not None:
-                    raise ValueError(
-                        f"the target {target.name} of {target.space} has no features of the "
-                        f"pictures in {other}; choose hf:MODEL or net:NETWORK:LAYER, or galleries "
-                        "of its own without folders"
-                    )
-        return self
-
-    def galleries_of(self, target: TargetConfig) -> list[str]:
-        """Return the galleries that are searched for a target."""
-        return self.galleries if target.galleries is None else target.galleries
-
-    @property
-    def folders(self) -> list[str]:
-        """Folders of pictures that are searched."""
-        searched = [gallery for target in self.targets for gallery in self.galleries_of(target)]
-        return list(dict.fromkeys(folder for folder in map(gallery_folder, searched) if folder))
-
-
 class EncodingConfig(_PenaltyGrid):
     """Voxel-wise encoding models (Takagi & Nishimoto 2023, section 3.4)."""
 
@@ -472,7 +338,7 @@ class EncodingConfig(_PenaltyGrid):
         description="Comparisons: latents (z, c and z_c), noise levels, stages of the denoising, "
         "blocks of the U-Net; may be empty where there are extra feature spaces.",
     )
-    roi: str = Field("all", description=f"Voxels to predict: {_REGION}.")
+    roi: str = Field("all", description=f"Voxels to predict: {REGION}.")
     train: Literal["means", "weighted", "trials"] = Field(
         "means",
         description="Fit means over repeats, means weighted by the number of repeats, or single "
@@ -551,7 +417,7 @@ class EncodingConfig(_PenaltyGrid):
         return self
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """Everything that decides what a run computes.
 
     Examples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from calcarine.experiment.penalty_notes import penalty_notes
 from calcarine.experiment.progress import Advance
 from calcarine.experiment.reconstructions import reconstructor
 from calcarine.experiment.run_directory import readable
-from calcarine.experiment.shared_pieces import Piece, SharedPieces
+from calcarine.experiment.shared_pieces import Piece, SharedPieces, folder_piece
 from calcarine.files import atomic_write, read_json, write_text
 
 if TYPE_CHECKING:
@@ -58,20 +57,13 @@ def _fits(work: Workspace) -> SharedPieces:
 def _fit(work: Workspace, split: Split) -> Piece:
     """Return the piece that fits the decoders of a split."""
     folder = work.run.decoder / split.name
-    # What is chosen for a split is written there later, as a piece of its own.
-    own = _settings_file(work, split)
 
-    def make(advance: Advance) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+    def write(advance: Advance) -> None:
         _fit_split(work, split, folder)
         advance(1)
 
-    return Piece(
-        1,
-        lambda: sorted(file for file in folder.rglob("*") if file.is_file() and file != own),
-        lambda made: made.holds_below(folder),
-        make,
-    )
+    # What is chosen for a split is written there later, as a piece of its own.
+    return folder_piece(folder, write, besides=[_settings_file(work, split)])
 
 
 def decoder_summaries(work: Workspace) -> dict[str, Any]:

@@ -12,13 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from calcarine.brain import Split
 from calcarine.decoding import EmbeddingRegression, Gallery, Retrieval, retrieve
 from calcarine.evaluation.statistics.intervals import bootstrap_interval
 from calcarine.evaluation.statistics.permutation import permutation_test
-from calcarine.experiment.config import TargetConfig, gallery_folder
+from calcarine.experiment.embeddings_config import TargetConfig, parse_gallery
 from calcarine.experiment.feature_files import read_feature_file
+from calcarine.experiment.progress import Advance
+from calcarine.experiment.shared_pieces import Piece, SharedPieces, folder_piece
 from calcarine.features import extract_folder, extract_spaces
 from calcarine.files import atomic_write, write_text
 from calcarine.stimuli import StimulusSet
@@ -26,8 +29,9 @@ from calcarine.stimuli import StimulusSet
 if TYPE_CHECKING:
     from calcarine.experiment.workspace import Workspace
 
-__all__ = ["SHOWN", "retrieve_stimuli"]
+__all__ = ["SHOWN", "retrieve_stimuli", "share_retrieval"]
 
+_DECODED = "decoded.safetensors"
 SHOWN = 6
 """Number of stimuli whose nearest pictures the report shows."""
 
@@ -40,17 +44,17 @@ def retrieve_stimuli(work: Workspace) -> None:
     with the shape and origin of the features (``summary.json``).
     """
     config, folder = work.config.embeddings, work.run.path / "retrieval"
-    features, folders = _features(work), _Folders(work)
+    features = _features(work)
+    _fits(work, features).lead()
+    folders = _Folders(work)
     found: dict[tuple[str, str], list[tuple[Split, Retrieval]]] = {}
     with work.progress.track("Retrieval", len(work.splits)) as advance:
         for split in work.splits:
-            place = folder / "decoders" / split.name
-            for name, values in _decoded(work, split, features, place).items():
-                target = next(each for each in config.targets if each.name == name)
-                for gallery, one in _retrieved(
-                    work, split, target, values, features[name], folders
-                ):
-                    found.setdefault((name, gallery), []).append((split, one))
+            decoded = load_file(_decoders(work, split) / _DECODED)
+            for target in config.targets:
+                values, own = decoded[target.name], features[target.name]
+                for gallery, one in _retrieved(work, split, target, values, own, folders):
+                    found.setdefault((target.name, gallery), []).append((split, one))
             advance(1)
     _show(work, found, folders, folder / "pictures")
     rows = [row for key, parts in found.items() for row in _stimuli(*key, parts)]
@@ -90,27 +94,34 @@ def retrieve_stimuli(work: Workspace) -> None:
     write_text(folder / "summary.json", json.dumps(content, indent=1))
 
 
-def _decoded(
-    work: Workspace, split: Split, features: Mapping[str, NDArray[Any]], folder: Path
-) -> dict[str, NDArray[Any]]:
-    """Return what is decoded for the test stimuli of a split; fitted only if it is not there."""
-    from safetensors.numpy import load_file, save_file
+def share_retrieval(work: Workspace) -> None:
+    """Share the features and decoders of `retrieve_stimuli` in another process."""
+    _fits(work, _features(work)).share()
 
-    made, file = work.run.made("retrieve"), folder / "decoded.safetensors"
-    if made.holds_below(folder):
-        stored = load_file(file)  # in the order of names
-        return {target.name: stored[target.name] for target in work.config.embeddings.targets}
-    shutil.rmtree(folder, ignore_errors=True)
-    rois = {target.name: target.roi for target in work.config.embeddings.targets}
-    rescale = {target.name: target.rescale for target in work.config.embeddings.targets}
-    decoder = EmbeddingRegression(rois, **work.ridge_options, rescale=rescale)
-    decoder.fit(work.dataset, split, features)
-    decoded = decoder.predict(work.dataset, split)
-    decoder.save(folder)
-    with atomic_write(file) as partial:
-        save_file(decoded, partial)
-    made.add(each for each in folder.rglob("*") if each.is_file())
-    return decoded
+
+def _fits(work: Workspace, features: Mapping[str, NDArray[Any]]) -> SharedPieces:
+    pieces = [_fit(work, split, features) for split in work.splits]
+    return SharedPieces(work, "retrieve", "decoders", "Decoders of features", pieces)
+
+
+def _fit(work: Workspace, split: Split, features: Mapping[str, NDArray[Any]]) -> Piece:
+    """Return the piece that fits the decoders of a split and decodes its test stimuli."""
+    folder, targets = _decoders(work, split), work.config.embeddings.targets
+
+    def write(advance: Advance) -> None:
+        rois = {target.name: target.roi for target in targets}
+        rescale = {target.name: target.rescale for target in targets}
+        decoder = EmbeddingRegression(rois, **work.ridge_options, rescale=rescale)
+        decoder.fit(work.dataset, split, features).save(folder)
+        with atomic_write(folder / _DECODED) as partial:
+            save_file(decoder.predict(work.dataset, split), partial)
+        advance(1)
+
+    return folder_piece(folder, write)
+
+
+def _decoders(work: Workspace, split: Split) -> Path:
+    return work.run.path / "retrieval" / "decoders" / split.name
 
 
 def _features(work: Workspace) -> dict[str, NDArray[np.float32]]:
@@ -146,7 +157,7 @@ class _Folders:
             spaces = [
                 target.space
                 for target in config.targets
-                if any(gallery_folder(gallery) == folder for gallery in config.galleries_of(target))
+                if any(parse_gallery(each)[1] == folder for each in config.galleries_of(target))
             ]
             self.pictures[folder], self.features[folder] = extract_folder(
                 spaces,
@@ -173,16 +184,15 @@ def _retrieved(
     stimuli, config = work.dataset.stimuli, work.config.embeddings
     mean = features[stimuli.rows(split.train)].mean(0, dtype=np.float64)
     options: dict[str, Any] = {"mean": mean, "metric": config.metric, "hubs": config.hubs}
-    sets = {"test": split.test, "train": split.train, "all": stimuli.ids}
+    own = {"test": split.test, "train": split.train, "all": stimuli.ids, "folder+seen": split.test}
     for name in config.galleries_of(target):
-        folder = gallery_folder(name)
+        kind, folder = parse_gallery(name)
         parts = [] if folder is None else [folders.gallery(folder, target.space)]
-        ids = sets.get(name, split.test if name.startswith("folder+seen:") else ())
-        if ids:
-            parts.append(Gallery(features[stimuli.rows(ids)], ids))
+        if kind in own:
+            parts.append(Gallery(features[stimuli.rows(own[kind])], own[kind]))
         gallery = Gallery.joined(parts)
         if len(gallery) > 1:
-            seen = split.test if ids and name != "train" else None
+            seen = None if kind in ("train", "folder") else split.test
             yield name, retrieve(decoded, gallery, seen, **options)
 
 
@@ -219,7 +229,7 @@ def _show(
     files: dict[tuple[str, str], str] = {}  # by folder, if any, and id
 
     def shown(gallery: str, key: str) -> list[str]:
-        place = gallery_folder(gallery)
+        _, place = parse_gallery(gallery)
         other = place if place is not None and key in folders.pictures[place] else ""
         return [key, files.setdefault((other, key), f"{len(files)}.png")]
 

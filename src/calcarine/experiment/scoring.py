@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,10 @@ from calcarine.evaluation.results.evaluation import (
 from calcarine.evaluation.scoring.score import score_folder
 from calcarine.evaluation.scoring.scoring import ScoredSet, Scoring
 from calcarine.evaluation.scoring.settings import ScoreSettings
+from calcarine.experiment.progress import Advance
 from calcarine.experiment.reconstructions import finished_pictures, predictions
 from calcarine.experiment.run_directory import RunDirectory
+from calcarine.experiment.shared_pieces import do_pieces
 from calcarine.files import parse_json
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ _BLUR = 1 / 16
 
 def score_pictures(work: Workspace) -> None:
     """Score every method, floor and ceiling; write ``summary.json`` and ``per_image.parquet``."""
-    scoring = _scoring(work)
     # What an interrupted command left may have been scored without weights that are here now.
     work.run.queue("evaluate", "scores").forget()
-    result = scoring.join(_score_sets(work, scoring))
+    with _scoring(work) as scoring:
+        result = scoring.join(_score_sets(work, scoring))
     work.run.metrics.mkdir(parents=True, exist_ok=True)
     write_evaluation(work.run.metrics, result)
     # What scores the pictures again reads the judge here, without the data set.
@@ -56,19 +57,20 @@ def score_pictures(work: Workspace) -> None:
 
 def share_scores(work: Workspace) -> None:
     """Share the sets of `score_pictures` in another process."""
-    _score_sets(work, _scoring(work))
+    with _scoring(work) as scoring:
+        _score_sets(work, scoring)
 
 
 def _score_sets(work: Workspace, scoring: Scoring) -> list[ScoredSet]:
     """Score the sets that no other process scores, and return the scores of all."""
     queue = work.run.queue("evaluate", "scores")
-    with (
-        work.progress.track("Scores", len(scoring.titles)) as advance,
-        closing(queue.work(len(scoring.titles), lambda number: advance(1))) as numbers,
-    ):
-        for number in numbers:
-            queue.remark(number, json.dumps(asdict(scoring.score(number))))
-            advance(1)
+
+    def score(number: int, advance: Advance) -> str:
+        scored = json.dumps(asdict(scoring.score(number)))
+        advance(1)
+        return scored
+
+    do_pieces(work.progress, "Scores", queue, [1] * len(scoring.titles), score)
     return [ScoredSet(**parse_json(text)) for _, text in sorted(queue.remarks().items())]
 
 

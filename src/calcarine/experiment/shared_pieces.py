@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calcarine.experiment.progress import Advance
+from calcarine.experiment.progress import Advance, Progress
 from calcarine.files import parse_json
 
 if TYPE_CHECKING:
     from calcarine.experiment.stage_files import WrittenFiles
     from calcarine.experiment.workspace import Workspace
+    from calcarine.files.work_queue import WorkQueue
 
-__all__ = ["Piece", "SharedPieces"]
+__all__ = ["Piece", "SharedPieces", "do_pieces", "folder_piece"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,63 @@ class Piece:
     files: Callable[[], list[Path]]
     kept: Callable[[WrittenFiles], bool]
     make: Callable[[Advance], None]
+
+
+def folder_piece(
+    folder: Path,
+    write: Callable[[Advance], None],
+    size: int = 1,
+    besides: Sequence[Path] = (),
+) -> Piece:
+    """Return a piece whose files are those that `write` leaves below a folder, emptied before.
+
+    Parameters
+    ----------
+    folder : Path
+    write : callable
+        Takes a counter of units.
+    size : int
+        Units of progress.
+    besides : sequence of Path
+        Files below the folder that are not of this piece.
+    """
+
+    def make(advance: Advance) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        write(advance)
+
+    def files() -> list[Path]:
+        return sorted(file for file in folder.rglob("*") if file.is_file() and file not in besides)
+
+    return Piece(size, files, lambda made: made.holds_below(folder), make)
+
+
+def do_pieces(
+    progress: Progress,
+    label: str,
+    queue: WorkQueue,
+    sizes: Sequence[int],
+    do: Callable[[int, Advance], str],
+) -> None:
+    """Do the pieces that no other process does, and keep the text that each returns.
+
+    Parameters
+    ----------
+    progress : Progress
+    label : str
+    queue : WorkQueue
+        Its remarks are the texts of all pieces at the end.
+    sizes : sequence of int
+        Units of progress of each piece.
+    do : callable
+        Takes the number of a piece and a counter, which it must bring to the piece's size.
+    """
+    with (
+        progress.track(label, sum(sizes)) as advance,
+        closing(queue.work(len(sizes), lambda number: advance(sizes[number]))) as numbers,
+    ):
+        for number in numbers:
+            queue.remark(number, do(number, advance))
 
 
 class SharedPieces:
@@ -75,15 +134,13 @@ class SharedPieces:
 
     def share(self) -> None:
         """Make the pieces that no other process makes; those that exist are kept."""
-        pieces, total = self._pieces, sum(piece.size for piece in self._pieces)
-        with (
-            self._work.progress.track(self._label, total) as advance,
-            closing(self._queue.work(len(pieces), lambda n: advance(pieces[n].size))) as numbers,
-        ):
-            for number in numbers:
-                piece = pieces[number]
-                if piece.kept(self._made):
-                    advance(piece.size)
-                else:
-                    piece.make(advance)
-                self._queue.remark(number, json.dumps(self._made.digests(piece.files())))
+        sizes = [piece.size for piece in self._pieces]
+        do_pieces(self._work.progress, self._label, self._queue, sizes, self._do)
+
+    def _do(self, number: int, advance: Advance) -> str:
+        piece = self._pieces[number]
+        if piece.kept(self._made):
+            advance(piece.size)
+        else:
+            piece.make(advance)
+        return json.dumps(self._made.digests(piece.files()))

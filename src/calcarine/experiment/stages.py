@@ -132,6 +132,12 @@ def _retrieve(work: Workspace) -> None:
     retrieve_stimuli(work)
 
 
+def _share_retrieval(work: Workspace) -> None:
+    from calcarine.experiment.run_retrieval import share_retrieval
+
+    share_retrieval(work)
+
+
 def _report(work: Workspace) -> None:
     from calcarine.experiment.manifest import write_manifest
     from calcarine.experiment.reconstructions import finished_pictures
@@ -230,6 +236,7 @@ _ALL = (
         name="retrieve",
         title="Decode features of stimuli in a run, and retrieve the stimuli by them.",
         run=_retrieve,
+        share=_share_retrieval,
         key=keys.retrieve_key,
         enabled=lambda config: bool(config.embeddings.targets),
         switches=("'embeddings.targets=[{name: NAME, space: SPACE, roi: REGION}]'",),

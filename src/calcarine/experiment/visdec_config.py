@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from calcarine.experiment.config_section import Section
 from calcarine.visdec.settings import FinetuneSettings, PretrainSettings, VisDecSettings
 
 __all__ = [
@@ -16,16 +17,12 @@ __all__ = [
 ]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
-
-
 def _as_text(value: Any) -> Any:
     """Subjects may have numbers for names, as HCP's."""
     return str(value) if isinstance(value, int) else value
 
 
-class PoolConfig(_Section):
+class PoolConfig(Section):
     """One source of unlabelled vectors."""
 
     source: Literal["own", "rest", "hcp", "dataset", "test"] = Field(

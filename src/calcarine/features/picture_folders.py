@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from calcarine.diffusion import LatentDiffusion
-from calcarine.errors import CalcarineError, SettingError
+from calcarine.errors import DamagedFileError, SettingError
 from calcarine.features.spaces import SpaceName, extract_spaces
 from calcarine.features.store import FeatureStore
 from calcarine.stimuli import StimulusSet
@@ -39,7 +39,7 @@ def extract_folder(
         Holds the features, or stores them batch by batch; an interrupted extraction resumes.
     size : int or (int, int)
         Height and width of the stimuli with which the pictures are compared. Pictures are cropped
-        centrally and resized to it, so that they are not told apart by their size.
+        centrally and resized to it, so that their size does not identify them.
     batch_size : int
         Number of pictures in memory.
 
@@ -66,6 +66,6 @@ def extract_folder(
     pictures = StimulusSet.from_pictures(folder, size)
     try:
         return pictures, extract_spaces(names, model, pictures, store, batch_size=batch_size)
-    except CalcarineError:
+    except DamagedFileError:  # of one picture; name all that are damaged
         check_pictures(picture_files(folder), folder)
         raise

@@ -26,7 +26,6 @@ _GALLERIES = {
     "folder": "{size} pictures in {folder}",
     "folder+seen": "{size} pictures: those in {folder} and the test stimuli",
 }
-_HOLD_SEEN = ("test", "all", "folder+seen")
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def read_retrieval(run: Path) -> RetrievalSection | None:
             return None
         content = read_json(folder / "summary.json")
         scores = content["scores"]
-        words = {(score["target"], score["gallery"]): _gallery(score) for score in scores}
+        searched = {(score["target"], score["gallery"]): score for score in scores}
         pictures: dict[str, str] = {}
 
         def uri(name: str) -> str:
@@ -102,13 +101,14 @@ def read_retrieval(run: Path) -> RetrievalSection | None:
         sheets = [
             Sheet(
                 str(sheet["target"]),
-                words[sheet["target"], sheet["gallery"]],
-                _kind(sheet["gallery"]) in _HOLD_SEEN,
+                _gallery(score),
+                _has_ranks(score),
                 [[(str(key), uri(name)) for key, name in row] for row in sheet["rows"]],
             )
             for sheet in read_json(folder / "pictures" / "shown.json")
+            for score in [searched[sheet["target"], sheet["gallery"]]]
         ]
-        held = {_gallery(score): _kind(score["gallery"]) in _HOLD_SEEN for score in scores}
+        held = {_gallery(score): _has_ranks(score) for score in scores}
         return RetrievalSection(
             [_row(score) for score in scores],
             sheets,
@@ -146,17 +146,15 @@ def retrieval_lines(run: Path) -> list[str]:
     return lines
 
 
-def _kind(gallery: str) -> str:
-    """Return the kind of a gallery by its name in the settings."""
-    return gallery.partition(":")[0]
+def _has_ranks(score: dict[str, Any]) -> bool:
+    """Return whether the gallery of a score holds the stimuli themselves."""
+    return "rank percentile" in score
 
 
 def _gallery(score: dict[str, Any]) -> str:
     """Return the gallery of a score in words, with its size."""
-    folder = score["gallery"].partition(":")[2]
-    return _GALLERIES[_kind(score["gallery"])].format(
-        size=f"{score['gallery_size']:,}", folder=folder
-    )
+    kind, _, folder = score["gallery"].partition(":")
+    return _GALLERIES[kind].format(size=f"{score['gallery_size']:,}", folder=folder)
 
 
 def _row(score: dict[str, Any]) -> tuple[str, ...]:
@@ -165,7 +163,7 @@ def _row(score: dict[str, Any]) -> tuple[str, ...]:
         _gallery(score),
     )
     hubness = f"{score['hubness']:.2f}"
-    if "rank percentile" not in score:
+    if not _has_ranks(score):
         return (*named, *["–"] * 6, hubness)
     low, high = number(float(score["ci_low"])), number(float(score["ci_high"]))
     p = score["p"]

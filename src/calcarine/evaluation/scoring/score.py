@@ -126,7 +126,7 @@ def score_pictures(
     -------
     Evaluation
     """
-    scoring = Scoring(
+    with Scoring(
         test,
         methods,
         floors=floors,
@@ -134,13 +134,13 @@ def score_pictures(
         categories=categories,
         inputs=inputs,
         settings=settings,
-    )
-    scored = []
-    for number, title in enumerate(scoring.titles):
-        if progress is not None:
-            progress(title)
-        scored.append(scoring.score(number))
-    return scoring.join(scored)
+    ) as scoring:
+        scored = []
+        for number, title in enumerate(scoring.titles):
+            if progress is not None:
+                progress(title)
+            scored.append(scoring.score(number))
+        return scoring.join(scored)
 
 
 def floors_of(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -51,6 +51,8 @@ class Scoring:
     """Score several sets of pictures on one test set, each under each protocol.
 
     Sets can be scored in any order, or in several processes; `join` puts their scores together.
+    Features of the ground truths that are too large for memory lie in a temporary folder, which
+    the end of a ``with`` block removes.
 
     Parameters
     ----------
@@ -97,6 +99,13 @@ class Scoring:
         self.titles = [f"{protocol.name}: {name}" for protocol, name, _, _ in self._sets]
         self._folder = tempfile.TemporaryDirectory(prefix="calcarine-")
         self._truth = TruthFeatures(Path(self._folder.name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        del self._truth  # its arrays may be files in the folder
+        self._folder.cleanup()
 
     def score(self, number: int) -> ScoredSet:
         """Score one of the sets.
